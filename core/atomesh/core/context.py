@@ -1,0 +1,117 @@
+"""Who asks, on which way, and until when: what travels with a call by itself.
+
+An agent's author does nothing for it: the server sets the current scope for
+the time of an execution, and every `Client.call` made in it is a child of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from atomesh.v1 import context_pb2
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds that a call may take where nobody says. Half of it cuts off slow
+agents that work; twice of it lets a person wait a minute for nothing."""
+
+MAX_HOPS = 32
+"""Agents deep. Half would still do for every plan we know; twice only delays
+the end of an endless one."""
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What travels with a call. `atomesh/v1/context.proto` says what each field is."""
+
+    request_id: str = ""
+    user_id: str = ""
+    session_id: str = ""
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    traceparent: str = ""
+    idempotency_key: str = ""
+    timestamp: float | None = None
+    via: tuple[str, ...] = ()
+
+    @classmethod
+    def from_proto(cls, proto: context_pb2.Context) -> Context:
+        """The context that a message carries."""
+        return cls(
+            request_id=proto.request_id,
+            user_id=proto.user_id,
+            session_id=proto.session_id,
+            metadata=dict(proto.metadata) if proto.metadata else _NOTHING,
+            traceparent=proto.traceparent,
+            idempotency_key=proto.idempotency_key,
+            timestamp=proto.timestamp.seconds + proto.timestamp.nanos / 1e9 if proto.HasField("timestamp") else None,
+            via=tuple(proto.via) if proto.via else (),
+        )
+
+    def to_proto(self) -> context_pb2.Context:
+        """The message that carries it.
+
+        Raises:
+            ValueError: a string holds a lone surrogate, which is no UTF-8.
+        """
+        proto = context_pb2.Context(
+            request_id=self.request_id,
+            user_id=self.user_id,
+            session_id=self.session_id,
+            traceparent=self.traceparent,
+            idempotency_key=self.idempotency_key,
+            via=self.via,
+            metadata=self.metadata if self.metadata else None,
+        )
+        if self.timestamp is not None:
+            seconds = int(self.timestamp // 1)
+            proto.timestamp.seconds = seconds
+            proto.timestamp.nanos = int((self.timestamp - seconds) * 1e9)
+        return proto
+
+    def with_request_id(self) -> Context:
+        """Itself where it has a request id, else the same with a new one."""
+        return self if self.request_id else replace(self, request_id=new_request_id())
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """An execution in progress: its context, its deadline (monotonic seconds) and its agent."""
+
+    context: Context
+    deadline: float
+    agent: str = ""
+
+    def child(self) -> Context:
+        """The context of a call made from inside this execution."""
+        if not self.agent:
+            return self.context
+        return replace(self.context, via=(*self.context.via, self.agent))
+
+
+_current: ContextVar[Scope | None] = ContextVar("atomesh_scope", default=None)
+
+
+def current_scope() -> Scope | None:
+    """The execution that this code runs in; None outside of one."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def enter(scope: Scope) -> Iterator[None]:
+    """Makes `scope` the current one, for this task and what it starts."""
+    token = _current.set(scope)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def new_request_id() -> str:
+    """128 random bits in hex."""
+    return uuid.uuid4().hex

@@ -1,0 +1,183 @@
+"""A contract is a pair of message types; its descriptors say all that is needed to speak it.
+
+The hash is SHA-256 over the two names and the files of their closure, in a
+canonical order and without comments: equal contracts hash equally in every
+process.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, Message
+
+from atomesh.core.errors import InvalidArgument, WrongType
+from atomesh.v1 import agent_pb2
+
+In = TypeVar("In", bound=Message)
+Out = TypeVar("Out", bound=Message)
+
+TYPE_URL_PREFIX = "type.googleapis.com/"
+
+
+@dataclass(frozen=True, slots=True)
+class ContractDescriptor:
+    """A contract as data: type names, and the serialized FileDescriptorSet of their closure."""
+
+    input_type: str
+    output_type: str
+    descriptor_set: bytes
+    hash: str
+
+    def to_proto(self) -> agent_pb2.Contract:
+        """The message that carries it."""
+        return agent_pb2.Contract(
+            input_type=self.input_type, output_type=self.output_type, descriptor_set=self.descriptor_set
+        )
+
+    @classmethod
+    def from_proto(cls, proto: agent_pb2.Contract) -> ContractDescriptor:
+        """The contract that a message carries, checked to be whole.
+
+        Raises:
+            InvalidArgument: the descriptors do not parse, lack a file or do not define the types.
+        """
+        load_contract(proto.input_type, proto.output_type, proto.descriptor_set)
+        names = (proto.input_type, proto.output_type)
+        return cls(*names, proto.descriptor_set, _hash(*names, proto.descriptor_set))
+
+
+@dataclass(frozen=True)
+class Contract(Generic[In, Out]):
+    """An agent's name with the message classes that it takes and gives.
+
+    TEXT = Contract("text-processor", TextInput, TextOutput)
+    output = await mesh.call(TEXT, TextInput(...))  # typed: TextOutput
+    """
+
+    agent: str
+    input: type[In]
+    output: type[Out]
+
+    @functools.cached_property
+    def descriptor(self) -> ContractDescriptor:
+        """The contract as data."""
+        return describe(self.input, self.output)
+
+    @property
+    def input_type(self) -> str:
+        """Full name of the input message."""
+        return str(self.input.DESCRIPTOR.full_name)
+
+    @property
+    def output_type(self) -> str:
+        """Full name of the output message."""
+        return str(self.output.DESCRIPTOR.full_name)
+
+
+def describe(input_class: type[Message], output_class: type[Message]) -> ContractDescriptor:
+    """The contract of two message classes."""
+    files: dict[str, Any] = {}
+    for descriptor in (input_class.DESCRIPTOR, output_class.DESCRIPTOR):
+        _collect(descriptor.file, files)
+    descriptor_set = descriptor_pb2.FileDescriptorSet()
+    for file in files.values():
+        file.CopyToProto(descriptor_set.file.add())
+    names = (str(input_class.DESCRIPTOR.full_name), str(output_class.DESCRIPTOR.full_name))
+    serialized = descriptor_set.SerializeToString(deterministic=True)
+    return ContractDescriptor(*names, serialized, _hash(*names, serialized))
+
+
+@functools.lru_cache(maxsize=256)
+def load_contract(input_type: str, output_type: str, descriptor_set: bytes) -> Contract[Message, Message]:
+    """Message classes made from descriptors alone, in a pool of their own.
+
+    Nothing of it touches the process's default pool, so contracts of strangers
+    that share a file name or a message name do not meet.
+
+    Raises:
+        InvalidArgument: the descriptors do not parse, lack a file or do not define the types.
+    """
+    pool = descriptor_pool.DescriptorPool()
+    try:
+        files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set)
+        for file in files.file:
+            pool.Add(file)
+        found = [_find(pool, name) for name in (input_type, output_type)]
+    except (DecodeError, TypeError, KeyError, ValueError) as error:
+        raise InvalidArgument(
+            f"the contract {input_type} -> {output_type} is not whole: {_line(error)}; "
+            "send all files that both types need, dependencies first"
+        ) from None
+    return Contract("", *(message_factory.GetMessageClass(descriptor) for descriptor in found))
+
+
+def known_class(full_name: str) -> type[Message] | None:
+    """The class that this process has for a message type; None where it imported none."""
+    try:
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(full_name)
+    except KeyError:
+        return None
+    return message_factory.GetMessageClass(descriptor)
+
+
+def pack(message: Message) -> any_pb2.Any:
+    """The message in an Any."""
+    return any_pb2.Any(type_url=TYPE_URL_PREFIX + message.DESCRIPTOR.full_name, value=message.SerializeToString())
+
+
+def unpack(packed: any_pb2.Any, expected: type[Out]) -> Out:
+    """The message in an Any, which must be of the expected type; a type URL is never fetched.
+
+    Raises:
+        WrongType: it is of another type, or does not parse.
+    """
+    name = packed.type_url.rpartition("/")[2]
+    if name != expected.DESCRIPTOR.full_name:
+        raise WrongType(f"the message is of type {name or '(none)'!s:.200}; expected {expected.DESCRIPTOR.full_name}")
+    try:
+        return expected.FromString(packed.value)
+    except DecodeError:
+        raise WrongType(f"{len(packed.value)} bytes that do not parse as {name}; check the sender's contract") from None
+
+
+def descriptor_files(descriptor_set: bytes) -> list[descriptor_pb2.FileDescriptorProto]:
+    """The files of a serialized FileDescriptorSet."""
+    return list(descriptor_pb2.FileDescriptorSet.FromString(descriptor_set).file)
+
+
+def _find(pool: descriptor_pool.DescriptorPool, name: str) -> Descriptor:
+    return pool.FindMessageTypeByName(name)
+
+
+def _collect(file: Any, files: dict[str, Any]) -> None:
+    """Adds the file behind everything that it imports."""
+    if file.name in files:
+        return
+    for dependency in file.dependencies:
+        _collect(dependency, files)
+    files[file.name] = file
+
+
+def _hash(input_type: str, output_type: str, descriptor_set: bytes) -> str:
+    files = sorted((file.name, _canonical(file)) for file in descriptor_files(descriptor_set))
+    digest = hashlib.sha256(f"{input_type}\n{output_type}\n".encode())
+    for name, content in files:
+        digest.update(f"{name}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _canonical(file: descriptor_pb2.FileDescriptorProto) -> bytes:
+    bare = descriptor_pb2.FileDescriptorProto()
+    bare.CopyFrom(file)
+    bare.ClearField("source_code_info")
+    return bare.SerializeToString(deterministic=True)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,196 @@
+"""One reachable copy of an agent, as everybody in the mesh speaks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from types import MappingProxyType
+
+from atomesh.v1 import agent_pb2, registry_pb2
+
+WELL_KNOWN_CAPABILITIES = (
+    "task_processing",
+    "content_analysis",
+    "data_transformation",
+    "communication",
+    "validation",
+    "reporting",
+)
+"""Capabilities with an agreed meaning; any other word will do too."""
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class State(IntEnum):
+    """Whether an endpoint takes calls. The numbers are those of ServingState."""
+
+    UNSPECIFIED = 0
+    SERVING = 1
+    DRAINING = 2
+    NOT_SERVING = 3
+    SUSPECT = 4
+
+
+ALL_STATES = (State.SERVING, State.DRAINING, State.NOT_SERVING, State.SUSPECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """Something an agent can do, and how well (0 to 1; None where it does not say)."""
+
+    name: str
+    score: float | None = None
+
+    def to_proto(self) -> agent_pb2.Capability:
+        """The message that carries it."""
+        return agent_pb2.Capability(name=self.name, score=self.score)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy an endpoint is, now and since it started. `agent.proto` says what each field is."""
+
+    slots: int = 1
+    in_flight: int = 0
+    queued: int = 0
+    executions: int = 0
+    failures: int = 0
+    refusals: int = 0
+    busy: float = 0.0
+    """Seconds in ended executions, together."""
+
+    @classmethod
+    def from_proto(cls, proto: agent_pb2.Load) -> Load:
+        """The load that a message carries."""
+        return cls(
+            slots=proto.slots,
+            in_flight=proto.in_flight,
+            queued=proto.queued,
+            executions=proto.executions,
+            failures=proto.failures,
+            refusals=proto.refusals,
+            busy=proto.busy.seconds + proto.busy.nanos / 1e9,
+        )
+
+    def to_proto(self) -> agent_pb2.Load:
+        """The message that carries it."""
+        proto = agent_pb2.Load(
+            slots=self.slots,
+            in_flight=self.in_flight,
+            queued=self.queued,
+            executions=self.executions,
+            failures=self.failures,
+            refusals=self.refusals,
+        )
+        proto.busy.FromNanoseconds(int(self.busy * 1e9))
+        return proto
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One reachable copy of an agent. `registry.proto` says what each field is."""
+
+    agent: str
+    address: str
+    instance_id: str = ""
+    version: str = "1.0.0"
+    capabilities: tuple[Capability, ...] = ()
+    slots: int = 1
+    idempotent: bool = False
+    labels: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    zone: str = ""
+    metadata: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    metrics_address: str = ""
+    state: State = State.SERVING
+    input_type: str = ""
+    output_type: str = ""
+    contract_hash: str = ""
+    registered_at: float = 0.0
+    last_renewed_at: float = 0.0
+    revision: int = 0
+    load: Load | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What only one live instance can hold: the agent at the address."""
+        return (self.agent, self.address)
+
+    @classmethod
+    def from_spec(cls, spec: registry_pb2.EndpointSpec) -> Endpoint:
+        """The endpoint that a registration describes; what the registry knows of it is unset."""
+        return cls(
+            agent=spec.agent,
+            address=spec.address,
+            instance_id=spec.instance_id,
+            version=spec.version or "1.0.0",
+            capabilities=tuple(Capability(c.name, c.score if c.HasField("score") else None) for c in spec.capabilities),
+            slots=spec.slots or 1,
+            idempotent=spec.idempotent,
+            labels=dict(spec.labels),
+            zone=spec.zone,
+            metadata=dict(spec.metadata),
+            metrics_address=spec.metrics_address,
+        )
+
+    def to_spec(self) -> registry_pb2.EndpointSpec:
+        """What the agent says of itself."""
+        return registry_pb2.EndpointSpec(
+            agent=self.agent,
+            address=self.address,
+            instance_id=self.instance_id,
+            version=self.version,
+            capabilities=[capability.to_proto() for capability in self.capabilities],
+            slots=self.slots,
+            idempotent=self.idempotent,
+            labels=self.labels,
+            zone=self.zone,
+            metadata=self.metadata,
+            metrics_address=self.metrics_address,
+        )
+
+    @classmethod
+    def from_proto(cls, proto: registry_pb2.Endpoint) -> Endpoint:
+        """The endpoint that a registry's answer shows."""
+        known = cls.from_spec(proto.spec)
+        return cls(
+            **{name: getattr(known, name) for name in _SPEC_FIELDS},
+            state=State(proto.state) if proto.state in State._value2member_map_ else State.NOT_SERVING,
+            input_type=proto.input_type,
+            output_type=proto.output_type,
+            contract_hash=proto.contract_hash,
+            registered_at=proto.registered_at.seconds + proto.registered_at.nanos / 1e9,
+            last_renewed_at=proto.last_renewed_at.seconds + proto.last_renewed_at.nanos / 1e9,
+            revision=proto.revision,
+            load=Load.from_proto(proto.load) if proto.HasField("load") else None,
+        )
+
+    def to_proto(self) -> registry_pb2.Endpoint:
+        """The message that shows it."""
+        proto = registry_pb2.Endpoint(
+            spec=self.to_spec(),
+            state=agent_pb2.ServingState.ValueType(self.state),
+            input_type=self.input_type,
+            output_type=self.output_type,
+            contract_hash=self.contract_hash,
+            revision=self.revision,
+            load=self.load.to_proto() if self.load else None,
+        )
+        proto.registered_at.FromNanoseconds(int(self.registered_at * 1e9))
+        proto.last_renewed_at.FromNanoseconds(int(self.last_renewed_at * 1e9))
+        return proto
+
+
+_SPEC_FIELDS = (
+    "agent",
+    "address",
+    "instance_id",
+    "version",
+    "capabilities",
+    "slots",
+    "idempotent",
+    "labels",
+    "zone",
+    "metadata",
+    "metrics_address",
+)

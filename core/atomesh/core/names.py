@@ -1,0 +1,79 @@
+"""How agents, instances and addresses may be spelt."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from atomesh.core.errors import InvalidArgument
+
+_AGENT = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+
+
+def check_agent_name(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        InvalidArgument: it is no agent's name.
+    """
+    if not _AGENT.fullmatch(name):
+        raise InvalidArgument(
+            f"agent name {name!r:.80} is not 1 to 64 of a-z, 0-9, '.', '_', '-', with a letter or digit at both ends"
+        )
+    return name
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[ipv6]:port`; port 0 stands for any free one.
+
+    Raises:
+        InvalidArgument: it is no address.
+    """
+    host, colon, port = address.rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if colon and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536:
+        if bare != host and _is_ip(bare, 6):
+            return bare, int(port)
+        if bare == host and (_is_ip(host, 4) or (len(host) <= 253 and _HOST.fullmatch(host))):
+            return host, int(port)
+    raise InvalidArgument(
+        f"{address!r:.80} is not an address; expected host:port, such as 127.0.0.1:7400 or [::1]:7400"
+    )
+
+
+def join_address(host: str, port: int) -> str:
+    """`host:port`, an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_dialable(address: str) -> str:
+    """The address, where others can dial it.
+
+    Raises:
+        InvalidArgument: it is no address, a wildcard one or has port 0.
+    """
+    host, port = split_address(address)
+    if port == 0:
+        raise InvalidArgument(f"{address!r} cannot be dialled: port 0 stands for any free port; advertise the real one")
+    if _is_ip(host, 4) or _is_ip(host, 6):
+        ip = ipaddress.ip_address(host)
+        if ip.is_unspecified or ip.is_multicast:
+            raise InvalidArgument(
+                f"{address!r} cannot be dialled from elsewhere; advertise the address that callers use"
+            )
+    return address
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine and no other can reach it there."""
+    if host == "localhost":
+        return True
+    return (_is_ip(host, 4) or _is_ip(host, 6)) and ipaddress.ip_address(host).is_loopback
+
+
+def _is_ip(text: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(text).version == version
+    except ValueError:
+        return False
