@@ -1,0 +1,89 @@
+# Everything that is done with this repository, by name: `make help`.
+# Needs make and Python 3.11 or newer; `make PYTHON=python3.12 ...` picks one.
+# Environments are made on demand (.venv, .cache/generate), and a second run
+# installs nothing. `make demo` installs what running needs and no more.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Written by tools/env.py after it has installed what the name says.
+RUNTIME := .venv/.stamp-runtime
+DEV := .venv/.stamp-dev
+EVAL := .venv/.stamp-dev-eval
+
+# All hand-written Python; folders that do not exist are left out.
+CHECKED := $(wildcard core rpc agents registry balancer cli testing tests benchmarks examples tools)
+# Every folder of tests is a suite and a target; the slow ones come last.
+SLOW := simulation conformance integration chaos
+SUITES := $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
+SUITES := $(filter-out $(SLOW),$(SUITES)) $(filter $(SUITES),$(SLOW))
+STEPS := lint check-generated proto-lint proto-breaking $(SUITES)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint check-generated proto-lint proto-breaking generate \
+  $(sort $(SUITES) unit integration chaos) bench eval-text examples fmt clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@echo "  Each folder of tests/ is a target as well: $(strip $(SUITES))."
+	@echo "  ARGS goes to pytest: make unit ARGS='-k lease'."
+
+demo: $(RUNTIME) ## a mesh on this machine: work, a kill, a drain, a newcomer, and nothing lost
+	@$(BIN)/python -m atomesh demo $(ARGS)
+
+test: $(DEV) ## everything that must hold; runs all of it, ends with a table
+	@MAKE="$(MAKE)" $(BIN)/python tools/steps.py $(STEPS)
+
+lint: $(DEV) ## ruff (rules and format), mypy strict, import-linter
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/lint-imports --no-logo
+
+check-generated: $(DEV) ## generated/ is what protos/ compile to
+	@$(BIN)/python tools/generated.py
+
+proto-lint: $(DEV) ## buf lint STANDARD, a comment on everything, buf's layout
+	@$(BIN)/python tools/protos.py lint
+
+proto-breaking: $(DEV) ## buf breaking against the last release
+	@$(BIN)/python tools/protos.py breaking
+
+generate: ## protos/ -> generated/, in an environment with the oldest supported generator
+	@$(PYTHON) tools/env.py --bare .cache/generate generate
+	.cache/generate/bin/python cli/atomesh/cli/_protoc.py protos generated
+
+unit: ## tests in virtual time: no sockets, seconds in all
+integration: ## tests with real gRPC on this machine
+chaos: ## tests with real processes, SIGKILL and SIGSTOP
+$(sort $(SUITES) unit integration chaos): $(DEV)
+	$(BIN)/pytest -ra tests/$@ $(ARGS)
+
+bench: $(DEV) ## calls/s beside bare gRPC, and the cost of a pick; JSON in benchmarks/results/
+	$(BIN)/python benchmarks/bench_unary.py $(ARGS)
+	$(BIN)/python benchmarks/bench_pick.py $(ARGS)
+
+eval-text: $(EVAL) ## the text agent against labelled sets: make eval-text DATA=path
+	@test -n "$(DATA)" || { echo "error: say where the labelled sets are: make eval-text DATA=path" >&2; exit 2; }
+	$(BIN)/python benchmarks/eval_text.py "$(DATA)" $(ARGS)
+
+examples: $(RUNTIME) ## runs every example and checks that it works
+	@$(BIN)/python tools/examples.py
+
+fmt: $(DEV) ## formats the code and the protos, and mends what ruff can
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+	$(BIN)/buf format --write protos
+
+clean: ## removes everything that make made, environments included
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
+	find $(CHECKED) generated -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUNTIME): pyproject.toml tools/env.py
+	@$(PYTHON) tools/env.py .venv
+
+$(DEV): pyproject.toml tools/env.py
+	@$(PYTHON) tools/env.py .venv dev
+
+$(EVAL): pyproject.toml tools/env.py
+	@$(PYTHON) tools/env.py .venv dev eval
