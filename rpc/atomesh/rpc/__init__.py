@@ -1,0 +1,14 @@
+"""Channels, servers, credentials and the registry's client: what every component needs on the wire."""
+
+from atomesh.rpc.credentials import PLAINTEXT, Credentials, load_credentials
+from atomesh.rpc.registry_client import Registrar, Registration, RegistryClient, WatchEvent
+
+__all__ = [
+    "PLAINTEXT",
+    "Credentials",
+    "Registrar",
+    "Registration",
+    "RegistryClient",
+    "WatchEvent",
+    "load_credentials",
+]

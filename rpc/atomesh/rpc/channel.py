@@ -1,0 +1,66 @@
+"""Channels with the settings that the mesh needs, and what gRPC's errors mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
+
+from atomesh.core.errors import AtomeshError
+from atomesh.core.names import check_dialable
+from atomesh.core.status import from_code, from_status
+from atomesh.rpc.credentials import PLAINTEXT, Credentials
+
+DETAILS_KEY = "grpc-status-details-bin"
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+"""gRPC's own default. Twice of it doubles what one hostile message costs in
+memory before anybody has looked at it; half cuts off what other stacks send."""
+
+_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    # The default grows to 120 s: an endpoint that came back would stay unused
+    # for two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    # Each endpoint has a channel and a connection of its own.
+    ("grpc.use_local_subchannel_pool", 1),
+    # Own attempts only; a second retry policy underneath would multiply them.
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A dead peer is noticed within 15 s even when nothing is sent to it; our
+    # servers allow it (see server.py), and others are pinged only while busy.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 0),
+)
+
+
+def open_channel(address: str, credentials: Credentials = PLAINTEXT) -> grpc.aio.Channel:
+    """A channel to one address; it connects when first used.
+
+    Raises:
+        InvalidArgument: it is no address to dial, or plaintext off loopback.
+    """
+    check_dialable(address)
+    secure = credentials.for_channel(address)
+    if secure is None:
+        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    return grpc.aio.secure_channel(address, secure, options=_OPTIONS)
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> AtomeshError:
+    """The error that a failed call carries."""
+    for key, value in error.trailing_metadata() or ():
+        if key == DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return from_status(status_pb2.Status.FromString(value))
+            except DecodeError:
+                break  # details that do not parse: the plain code still stands
+    code: Any = error.code()
+    return from_code(code.value[0], error.details() or code.name)

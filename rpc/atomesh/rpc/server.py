@@ -1,0 +1,227 @@
+"""A gRPC server as the mesh runs them: bound to one address, instrumented, with errors that say what is wrong.
+
+Every handler is wrapped once, when its service is added: it is counted, its
+request is checked against the rules in our own protos, and an AtomeshError
+that it raises goes out as google.rpc.Status. grpc.aio's interceptors could do
+the same, but cost a coroutine per call and layer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+from prometheus_client import CollectorRegistry
+
+from atomesh.core.clock import SYSTEM_CLOCK, Clock
+from atomesh.core.errors import AgentCrashed, AtomeshError, Conflict, InvalidArgument
+from atomesh.core.names import join_address, split_address
+from atomesh.core.rules import WIRE_RULES
+from atomesh.core.status import to_status
+from atomesh.rpc.channel import DETAILS_KEY, MAX_MESSAGE_BYTES, PUSHBACK_KEY
+from atomesh.rpc.credentials import PLAINTEXT, Credentials
+from atomesh.rpc.metrics import GrpcMetrics, MethodSeries
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
+
+_STATUS_CODES: dict[int, grpc.StatusCode] = {int(code.value[0]): code for code in grpc.StatusCode}
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    # On by default: two servers would silently share a port.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Identity only: the size limit is checked after decompression, so a small
+    # compressed message could cost any amount of memory (grpc issue 43012).
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    # Our channels ping every 10 s while calls run (see channel.py).
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+class Server:
+    """A grpc.aio server. Add services, start, stop."""
+
+    def __init__(
+        self,
+        *,
+        bind: str,
+        credentials: Credentials = PLAINTEXT,
+        metrics: GrpcMetrics | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """`bind` is host:port, port 0 for any free one. Nothing is bound before `start`.
+
+        Raises:
+            InvalidArgument: no address, or plaintext off loopback.
+        """
+        self._host, self._port = split_address(bind)
+        self._secure = credentials.for_server(bind)
+        self._metrics = metrics or GrpcMetrics("server", CollectorRegistry())
+        self._clock = clock
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self.services: list[str] = []
+        """Full names of the services added, in order."""
+
+    @property
+    def address(self) -> str:
+        """host:port that it is bound to; the real port once started."""
+        return join_address(self._host, self._port)
+
+    def add(self, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
+        """Adds a generated service: `add(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)`."""
+        add_to_server(servicer, self)
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Part of what generated code calls; the registered form below carries the names as well."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Adds a service by name, each method wrapped."""
+        wrapped = {name: self._wrap(service, name, handler) for name, handler in handlers.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+        self.services.append(service)
+
+    async def start(self) -> None:
+        """Binds and serves.
+
+        Raises:
+            Conflict: the address is in use or not this machine's.
+        """
+        wanted = self.address
+        try:
+            if self._secure is None:
+                self._port = self._server.add_insecure_port(wanted)
+            else:
+                self._port = self._server.add_secure_port(wanted, self._secure)
+        except RuntimeError:
+            raise Conflict(
+                f"cannot listen on {wanted}: it is in use, or not an address of this machine; "
+                "stop who has it or choose another with --bind"
+            ) from None
+        await self._server.start()
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Takes nothing new, lets what runs finish for `grace` seconds, then cancels it."""
+        await self._server.stop(grace)
+
+    def _wrap(self, service: str, name: str, handler: Any) -> Any:
+        kinds = {(False, False): "unary", (False, True): "server_stream"}
+        kind = kinds.get((handler.request_streaming, handler.response_streaming), "bidi_stream")
+        series = self._metrics.method(kind, service, name)
+        checked = service.startswith("atomesh.v1.")
+        codec = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if kind == "unary":
+            return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, series, checked, name), **codec)
+        if kind == "server_stream":
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(handler.unary_stream, series, checked, name), **codec
+            )
+        return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, series, False, name), **codec)
+
+    def _unary(self, method: Callable[..., Awaitable[Any]], series: MethodSeries, checked: bool, name: str) -> Handler:
+        now = self._clock.now
+
+        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            series.started.inc()
+            series.received.inc()
+            begun = now()
+            code = code_pb2.CANCELLED  # unless it ends otherwise
+            try:
+                if checked:
+                    check_request(request)
+                response = await method(request, context)
+                code = _code_of(context)
+                series.sent.inc()
+                return response
+            except AtomeshError as error:
+                code = _fail(context, error)
+            except grpc.aio.AbortError:
+                code = _code_of(context)
+                raise
+            except Exception as error:  # noqa: BLE001 # the last line before the wire: logged there in full
+                code = _fail(context, _crashed(name, error))
+            finally:
+                series.handled(code, now() - begun)
+
+        return handle
+
+    def _stream(self, method: Callable[..., Any], series: MethodSeries, checked: bool, name: str) -> Handler:
+        now = self._clock.now
+
+        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            series.started.inc()
+            series.received.inc()
+            begun = now()
+            code = code_pb2.CANCELLED
+            try:
+                if checked:
+                    check_request(request)
+                async with contextlib.aclosing(method(request, context)) as responses:
+                    async for response in responses:
+                        series.sent.inc()
+                        yield response
+                code = _code_of(context)
+            except AtomeshError as error:
+                code = _fail(context, error)
+            except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception as error:  # noqa: BLE001 # the last line before the wire: logged there in full
+                code = _fail(context, _crashed(name, error))
+            finally:
+                series.handled(code, now() - begun)
+
+        return handle
+
+
+def check_request(request: Message) -> None:
+    """Lets a request of our own protos pass.
+
+    Raises:
+        InvalidArgument: it breaks a rule; the fields are named.
+    """
+    violations = WIRE_RULES.check(request)
+    if violations:
+        error = InvalidArgument("invalid request: " + "; ".join(map(str, violations)))
+        error.violations = violations  # type: ignore[attr-defined] # status.py sends them where an error has some
+        raise error
+
+
+def status_code(code: int) -> grpc.StatusCode:
+    """gRPC's enum of a code number."""
+    return _STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN)
+
+
+def _fail(context: grpc.aio.ServicerContext[Any, Any], error: AtomeshError) -> int:
+    """Makes the call end with the error. Set, not aborted: grpc.aio's stop is not graceful for aborted calls (37239)."""
+    status = to_status(error)
+    trailers: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
+    if error.retry_after is not None:
+        trailers.append((PUSHBACK_KEY, str(max(1, round(error.retry_after * 1000)))))
+    context.set_code(status_code(error.code))
+    context.set_details(status.message)
+    context.set_trailing_metadata(tuple(trailers))
+    return error.code
+
+
+def _crashed(name: str, error: Exception) -> AtomeshError:
+    """What the caller is told of an unexpected exception: no more than that it is in the log."""
+    log.error("%s failed unexpectedly", name, exc_info=error)
+    return AgentCrashed(f"{name} failed unexpectedly; the server's log has the reason")
+
+
+def _code_of(context: grpc.aio.ServicerContext[Any, Any]) -> int:
+    code: Any = context.code()
+    return int(code.value[0]) if isinstance(code, grpc.StatusCode) else int(code or 0)
