@@ -31,7 +31,7 @@ class Outcome:
     complaints: dict[str, str]
 
 
-def inner(folder: Path, source: str, *, ci: bool = False) -> Outcome:
+def inner(folder: Path, source: str, *, ci: str = "", without: str = "") -> Outcome:
     """Runs tests given as text in a pytest of their own."""
     (folder / "pytest.ini").write_text(SETTINGS)
     (folder / "conftest.py").write_text(CONFTEST.read_text())
@@ -39,7 +39,7 @@ def inner(folder: Path, source: str, *, ci: bool = False) -> Outcome:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-ra", "--junitxml=report.xml"],
         cwd=folder,
-        env={**os.environ, "CI": "true" if ci else ""},
+        env={**os.environ, "CI": ci, "CI_WITHOUT": without},
         capture_output=True,
         text=True,
         check=False,
@@ -176,13 +176,19 @@ def test_a_missing_tool_skips_with_one_line_on_a_desk(tmp_path: Path) -> None:
 
 
 def test_a_missing_tool_fails_in_ci(tmp_path: Path) -> None:
-    outcome = inner(tmp_path, NEEDS, ci=True)
+    outcome = inner(tmp_path, NEEDS, ci="true")
     assert outcome.status == 1
     assert "needs no-such-tool, and with CI=true nothing may be missing" in outcome.printed
 
 
+def test_ci_may_do_without_what_it_names(tmp_path: Path) -> None:
+    outcome = inner(tmp_path, NEEDS, ci="true", without="other no-such-tool")
+    assert outcome.status == 0
+    assert "1 skipped" in outcome.printed
+
+
 def test_a_tool_that_is_there_is_used(tmp_path: Path) -> None:
-    outcome = inner(tmp_path, "@pytest.mark.needs_tool('sh')\ndef test_it():\n    pass\n", ci=True)
+    outcome = inner(tmp_path, "@pytest.mark.needs_tool('sh')\ndef test_it():\n    pass\n", ci="true")
     assert outcome.status == 0, outcome.printed
 
 
