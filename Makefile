@@ -16,11 +16,11 @@ CHECKED := $(wildcard core rpc agents registry balancer cli testing tests benchm
 SLOW := simulation conformance integration chaos
 SUITES := $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
 SUITES := $(filter-out $(SLOW),$(SUITES)) $(filter $(SUITES),$(SLOW))
-STEPS := lint check-generated proto-lint proto-breaking $(SUITES)
+STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint check-generated proto-lint proto-breaking generate \
+.PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
   $(sort $(SUITES) unit integration chaos) bench eval-text examples fmt clean
 
 help: ## this list
@@ -34,10 +34,16 @@ demo: $(RUNTIME) ## a mesh on this machine: work, a kill, a drain, a newcomer, a
 test: $(DEV) ## everything that must hold; runs all of it, ends with a table
 	@MAKE="$(MAKE)" $(BIN)/python tools/steps.py $(STEPS)
 
-lint: $(DEV) ## ruff (rules and format), mypy strict, import-linter
+lint: style types imports ## the three below
+
+style: $(DEV) ## ruff: rules and format
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
+
+types: $(DEV) ## mypy, strict
 	$(BIN)/mypy $(CHECKED)
+
+imports: $(DEV) ## import-linter: layers, and the pure ring
 	$(BIN)/lint-imports --no-logo
 
 check-generated: $(DEV) ## generated/ is what protos/ compile to

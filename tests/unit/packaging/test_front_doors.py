@@ -20,14 +20,17 @@ def doors() -> list[str]:
     return sorted(".".join(path.parts) for path in found)
 
 
-def imported_publicly(source: Path) -> set[str]:
-    """The names without underscore that a door imports from atomesh or defines."""
+def offered(name: str, source: Path) -> set[str]:
+    """The names without underscore that a door takes from its own modules or defines itself."""
     names: set[str] = set()
     for node in ast.parse(source.read_text()).body:
-        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "atomesh"):
+        if isinstance(node, ast.ImportFrom) and (node.level or f"{node.module}.".startswith(f"{name}.")):
             names |= {alias.asname or alias.name for alias in node.names}
         elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
     return {name for name in names if not name.startswith("_")}
 
 
@@ -45,8 +48,8 @@ def test_what_a_door_lists_is_there_once_and_explained(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", doors())
-def test_what_a_door_imports_it_lists(name: str) -> None:
+def test_what_a_door_offers_it_lists(name: str) -> None:
     door = importlib.import_module(name)
     assert door.__file__ is not None
-    missing = imported_publicly(Path(door.__file__)) - set(getattr(door, "__all__", []))
+    missing = offered(name, Path(door.__file__)) - set(getattr(door, "__all__", []))
     assert missing == set(), "a public name in a door belongs in __all__, or under an underscore"
