@@ -34,7 +34,14 @@ def test_every_folder_with_a_portion_of_the_namespace_is_in_the_lists() -> None:
     assert holders == sorted(SOURCE_ROOTS), "a source root that no list names is in no wheel"
 
 
-@pytest.mark.parametrize("namespace", ["atomesh", "atomesh/text", "buf"])
+def namespaces() -> list[str]:
+    """What several roots, or several contracts, share: atomesh, buf and every generated folder without code."""
+    generated = ROOT / "generated"
+    shared = {path.relative_to(generated).as_posix() for path in generated.glob("**/*") if any(path.glob("*/*_pb2.py"))}
+    return sorted({"atomesh", "buf"} | {name for name in shared if not any((generated / name).glob("*_pb2.py"))})
+
+
+@pytest.mark.parametrize("namespace", namespaces())
 def test_nobody_owns_a_namespace(namespace: str) -> None:
     owners = [str(path.relative_to(ROOT)) for path in ROOT.glob(f"*/{namespace}/__init__.py")]
     assert owners == [], "an __init__.py here would hide every other portion"
@@ -43,6 +50,7 @@ def test_nobody_owns_a_namespace(namespace: str) -> None:
 def test_the_layers_of_import_linter_hold_every_component() -> None:
     contracts = {contract["name"]: contract for contract in CONFIG["tool"]["importlinter"]["contracts"]}
     components = {f"atomesh.{root}" for root in SOURCE_ROOTS if root not in ("testing", "generated")}
+    components |= {f"atomesh.{path.name}" for path in (ROOT / "generated" / "atomesh").iterdir() if path.is_dir()}
     layered = {name for layer in contracts["layers"]["layers"] for name in layer.split(" | ")}
     assert components <= layered, "a component outside of the layers may import anything"
 
