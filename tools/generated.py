@@ -19,17 +19,20 @@ ENV = ROOT / ".cache" / "generate"
 
 def main() -> int:
     setup = [sys.executable, str(ROOT / "tools" / "env.py"), "--bare", str(ENV), "generate"]
-    if subprocess.run(setup, check=False).returncode:
-        required = os.environ.get("CI") == "true"
+    made = subprocess.run(setup, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    required = os.environ.get("CI") == "true"
+    if not made.returncode or required:
+        print(made.stdout, end="")
+    if made.returncode:
         verdict = "CI=true requires it" if required else "generated/ was NOT checked; CI will"
         print(f"check-generated: the pinned generator cannot be installed here; {verdict}")
         return int(required)
     with tempfile.TemporaryDirectory(prefix="atomesh-check-") as aside:
         fresh = Path(aside, "generated")
         compiler = ROOT / "cli" / "atomesh" / "cli" / "_protoc.py"
-        made = subprocess.run([ENV / "bin" / "python", compiler, ROOT / "protos", fresh], check=False)
-        if made.returncode:
-            return made.returncode
+        compiled = subprocess.run([ENV / "bin" / "python", compiler, ROOT / "protos", fresh], check=False)
+        if compiled.returncode:
+            return compiled.returncode
         found = differences(fresh, ROOT / "generated")
     for line in found:
         print(line)
