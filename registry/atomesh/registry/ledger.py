@@ -1,0 +1,216 @@
+"""The registry without its doors: leases, state, history and watches as one value.
+
+Deciding is apart from doing: `stage` says what a batch would change, the shell
+has storage commit it, and `apply` (or `abandon`) makes it so. Nothing is
+visible in between, and there is one batch at a time. Renewals are apart from
+all that: they change no state, cost no commit and make no revision.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TypeAlias
+
+from atomesh.core.contract import ContractDescriptor
+from atomesh.core.endpoint import Endpoint, Load, State
+from atomesh.core.errors import NotFound, UnknownAgent
+from atomesh.core.selector import Selector
+from atomesh.core.updates import Position, Reset, ResetReason
+from atomesh.core.versions import parse_version
+from atomesh.registry.history import History
+from atomesh.registry.lessor import Lessor
+from atomesh.registry.operations import Entry, Judge, Operation, Revision, Stored
+from atomesh.registry.settings import RegistrySettings
+from atomesh.registry.staging import Staged, stage
+from atomesh.registry.store import Store
+from atomesh.registry.watch import Changes, Hub, Watcher
+
+
+class RenewStatus(IntEnum):
+    """What became of a renewal. The numbers are those of the wire's RenewStatus."""
+
+    RENEWED = 1
+    UNKNOWN = 2
+    SUPERSEDED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a selector matches, at a position."""
+
+    position: Position
+    reset: Reset
+
+
+@dataclass(frozen=True, slots=True)
+class Bookmark:
+    """Nothing, up to a position."""
+
+    position: Position
+
+
+Step: TypeAlias = Snapshot | Changes | Bookmark
+
+
+@dataclass(slots=True)
+class _Heard:
+    """When an endpoint was last heard of (unix seconds), and how busy it was."""
+
+    at: float
+    load: Load | None = None
+
+
+class Ledger:
+    """Who is alive and what they can do, as pure state: time comes in, answers come out."""
+
+    def __init__(
+        self, stored: Stored, settings: RegistrySettings, now: float, *, new_lease_id: Callable[[], str]
+    ) -> None:
+        """Begins where storage left off; every restored lease has its full ttl from `now`.
+
+        `new_lease_id` gives 128 random bits in hex, never the same twice.
+        """
+        self.settings = settings
+        self.new_lease_id = new_lease_id
+        self.store = Store(stored, superseded_kept=settings.superseded_kept)
+        self.history = History(stored.revision, settings.history_changes)
+        self.hub = Hub()
+        self._lessor = Lessor(settings, now)
+        self._heard: dict[str, _Heard] = {}
+        self._ending: frozenset[str] = frozenset()
+        for entry in stored.entries:
+            self._lessor.grant(entry.lease, entry.ttl, now, suspect=entry.suspect)
+
+    def tick(self, now: float) -> bool:
+        """Listens on; whether leases have to be judged, which `stage` does by itself."""
+        return self._judge(now) != Judge()
+
+    def stage(self, operations: list[Operation], now: float) -> Staged:
+        """What the operations would change, and the leases that ran out by now."""
+        judged = self._judge(now)
+        if judged == Judge():
+            return stage(self.store, operations)
+        self._ending = frozenset(judged.expired)
+        staged = stage(self.store, [judged, *operations])
+        return replace(staged, results=staged.results[1:])
+
+    def apply(self, staged: Staged, now: float) -> list[Watcher]:
+        """The batch is committed: it is visible from now on. Whom to wake."""
+        self._ending = frozenset()
+        self.store.apply(staged.batch)
+        self._lessor.carry_out(staged.verdict, now)
+        for lease, ttl in staged.granted:
+            self._lessor.grant(lease, ttl, now)
+        for lease in (*staged.ended, *staged.verdict.expired):
+            self._lessor.revoke(lease)
+            self._heard.pop(lease, None)
+        concerned: dict[Watcher, None] = {}
+        for revision in staged.revisions:
+            shown = self._with_loads(revision)
+            self.history.append(shown)
+            concerned.update(dict.fromkeys(self.hub.publish(shown)))
+        return list(concerned)
+
+    def abandon(self) -> None:
+        """The batch was not committed: it never was. What ran out is judged again."""
+        self._ending = frozenset()
+
+    def renew(self, lease: str, load: Load | None, now: float, wall: float) -> RenewStatus:
+        """Extends a lease by its full ttl. One whose end is being committed has ended."""
+        if self.store.was_superseded(lease):
+            return RenewStatus.SUPERSEDED
+        if lease in self._ending or not self._lessor.renew(lease, now):
+            return RenewStatus.UNKNOWN
+        heard = self._heard.setdefault(lease, _Heard(wall))
+        heard.at = wall
+        heard.load = load or heard.load
+        return RenewStatus.RENEWED
+
+    def recovering(self) -> bool:
+        """Whether somebody SUSPECT has renewed, which a commit should make visible soon."""
+        return any(not self._lessor.is_suspect(lease) for lease in self.store.suspects)
+
+    def discover(self, selector: Selector) -> list[Endpoint]:
+        """Whom the selector matches, as last heard of."""
+        return [self._as_heard(entry) for entry in self.store.select(selector)]
+
+    def watch(self, selector: Selector, resume_after: Position | None) -> Watcher:
+        """A watch of a selector, from a position on where that can be; else it begins with a Reset."""
+        watcher = Watcher(selector, self.settings.watch_queue)
+        reason = self._resume(watcher, resume_after)
+        if reason is not None:
+            watcher.restart(reason)
+        self.hub.join(watcher)
+        return watcher
+
+    def next_step(self, watcher: Watcher) -> Step | None:
+        """What to tell a watcher next; None where nothing waits."""
+        taken = watcher.take()
+        if isinstance(taken, ResetReason):
+            return Snapshot(self.store.position, Reset(tuple(self.discover(watcher.selector)), taken))
+        return taken
+
+    def bookmark(self) -> Bookmark:
+        """The position of whoever has been told everything."""
+        return Bookmark(self.store.position)
+
+    def contract(self, contract_hash: str) -> ContractDescriptor:
+        """A contract by its hash.
+
+        Raises:
+            NotFound: no live endpoint speaks it.
+        """
+        if (contract := self.store.contracts.get(contract_hash)) is None:
+            raise NotFound(f"no live endpoint speaks a contract {contract_hash:.12}…; ask by agent instead")
+        return contract
+
+    def contract_of(self, agent: str) -> ContractDescriptor:
+        """The contract of an agent's highest version; of equals, the one registered last.
+
+        Raises:
+            UnknownAgent: it has no live endpoint.
+        """
+        entries = self.store.of_agent(agent)
+        if not entries:
+            raise UnknownAgent(f"no endpoint of {agent!r:.80} is registered; `atomesh agents` lists those that are")
+        newest = max(entries, key=lambda e: (parse_version(e.endpoint.version), e.endpoint.revision))
+        return self.store.contracts[newest.endpoint.contract_hash]
+
+    def counts(self) -> Counter[State]:
+        """How many endpoints are in each state."""
+        return Counter(entry.endpoint.state for entry in self.store.all())
+
+    def _judge(self, now: float) -> Judge:
+        verdict = self._lessor.judge(now)
+        recovered = sorted(lease for lease in self.store.suspects if not self._lessor.is_suspect(lease))
+        suspected = verdict.suspected
+        return Judge(verdict.expired, suspected, tuple(r for r in recovered if r not in {*verdict.expired, *suspected}))
+
+    def _resume(self, watcher: Watcher, position: Position | None) -> ResetReason | None:
+        """Queues what came after a position; the reason where that cannot be."""
+        if position is None:
+            return ResetReason.FIRST
+        if position.store_id != self.store.store_id or position.revision > self.store.revision:
+            return ResetReason.FOREIGN_POSITION
+        revisions = self.history.after(position.revision)
+        if revisions is None:
+            return ResetReason.COMPACTED
+        for revision in revisions:
+            watcher.offer(revision.number, revision.transitions)
+        return None
+
+    def _with_loads(self, revision: Revision) -> Revision:
+        """The revision as watchers see it: endpoints with what was last heard of them."""
+        steps = []
+        for step in revision.transitions:
+            entry = self.store.get(step.new.key) if step.new is not None else None
+            current = entry is not None and entry.endpoint is step.new
+            steps.append(replace(step, new=self._as_heard(entry)) if entry is not None and current else step)
+        return Revision(revision.number, tuple(steps))
+
+    def _as_heard(self, entry: Entry) -> Endpoint:
+        heard = self._heard.get(entry.lease)
+        return entry.endpoint if heard is None else replace(entry.endpoint, last_renewed_at=heard.at, load=heard.load)

@@ -1,0 +1,207 @@
+"""A registry that runs: its doors, its ticker, its committer, in one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from types import TracebackType
+from typing import Self
+
+from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from atomesh.core.clock import SYSTEM_CLOCK, Clock
+from atomesh.core.endpoint import ALL_STATES
+from atomesh.core.errors import InvalidArgument
+from atomesh.core.names import check_dialable
+from atomesh.core.selector import Selector
+from atomesh.registry.committer import Committer
+from atomesh.registry.ledger import Ledger
+from atomesh.registry.metrics import RegistryMetrics
+from atomesh.registry.service import RegistryService, Watches
+from atomesh.registry.settings import RegistrySettings
+from atomesh.registry.storage import Storage
+from atomesh.registry.targets import target_groups
+from atomesh.rpc.credentials import PLAINTEXT, Credentials
+from atomesh.rpc.http import HttpServer, metrics_page
+from atomesh.rpc.metrics import GrpcMetrics
+from atomesh.rpc.server import Server
+from atomesh.rpc.services import HealthService, add_reflection
+from atomesh.rpc.tasks import Tasks
+from atomesh.v1 import registry_pb2_grpc
+
+log = logging.getLogger(__name__)
+
+SERVICE_NAME = "atomesh.v1.RegistryService"
+
+STOP_GRACE = 1.0
+"""Seconds for calls in progress at the end. Watches end by themselves before
+it; half may cut off a commit on a slow disk, twice only delays a restart."""
+
+
+class RegistryServer:
+    """A registry on one gRPC address, and one HTTP address for Prometheus.
+
+    async with RegistryServer(bind="127.0.0.1:7400", storage=MemoryStorage()) as registry:
+        print(registry.address)
+    """
+
+    def __init__(
+        self,
+        *,
+        storage: Storage,
+        bind: str = "127.0.0.1:0",
+        http_bind: str | None = None,
+        settings: RegistrySettings | None = None,
+        credentials: Credentials = PLAINTEXT,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """Addresses are host:port, port 0 for any free one; without `http_bind` there is no HTTP.
+
+        Raises:
+            InvalidArgument: no address, or plaintext off loopback.
+        """
+        self.settings = settings or RegistrySettings()
+        self.collectors = CollectorRegistry()
+        self._storage = storage
+        self._credentials = credentials
+        self._clock = clock
+        self._metrics = RegistryMetrics(self.collectors)
+        self._server = Server(
+            bind=bind, credentials=credentials, metrics=GrpcMetrics("server", self.collectors), clock=clock
+        )
+        self._http = self._http_server(http_bind) if http_bind is not None else None
+        self._watches = Watches()
+        self._tasks = Tasks()
+        self._ledger: Ledger | None = None
+        self._committer: Committer | None = None
+        self._committing: asyncio.Task[None] | None = None
+        self._health: HealthService | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port of gRPC; the real port once started."""
+        return self._server.address
+
+    @property
+    def http_address(self) -> str:
+        """host:port of HTTP, empty where there is none; the real port once started."""
+        return self._http.address if self._http is not None else ""
+
+    @property
+    def ledger(self) -> Ledger:
+        """The registry's state, once started."""
+        if self._ledger is None:
+            raise RuntimeError("the registry has not started; call start() first")
+        return self._ledger
+
+    async def __aenter__(self) -> Self:
+        """Started."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stopped."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Opens the store, restores what it holds, and serves.
+
+        Raises:
+            StorageError: the store cannot be used.
+            Conflict: an address is in use.
+        """
+        try:
+            await self._restore()
+            await self._serve()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Ends watches, commits what waits, lets go of the store. Twice is fine."""
+        if self._health is not None:
+            self._health.set({"": False, SERVICE_NAME: False})
+        self._watches.close()
+        if self._committing is not None:
+            await self._server.stop(STOP_GRACE)
+        if self._http is not None:
+            await self._http.stop()
+        if self._committer is not None and self._committing is not None:
+            self._committer.stop()
+            await asyncio.wait([self._committing])
+            self._committing = None
+        await self._tasks.cancel()
+        await self._storage.close()
+
+    async def _restore(self) -> None:
+        stored = await self._storage.load()
+        self._ledger = Ledger(stored, self.settings, self._clock.now(), new_lease_id=lambda: secrets.token_hex(16))
+        self._committer = Committer(
+            self._ledger,
+            self._storage,
+            clock=self._clock,
+            metrics=self._metrics,
+            limit=self.settings.pending_operations,
+            wake=self._watches.wake,
+        )
+        self._metrics.show_leases(self._ledger.counts)
+        self._metrics.revision.set(stored.revision)
+        if stored.entries:
+            log.info("restored %d endpoints at revision %d", len(stored.entries), stored.revision)
+
+    async def _serve(self) -> None:
+        ledger, committer = self.ledger, self._committer
+        if committer is None:
+            raise RuntimeError("nothing is restored yet")
+        service = RegistryService(
+            ledger,
+            committer,
+            self._watches,
+            credentials=self._credentials,
+            clock=self._clock,
+            metrics=self._metrics,
+        )
+        self._server.add(registry_pb2_grpc.add_RegistryServiceServicer_to_server, service)
+        self._health = HealthService(self._server)
+        add_reflection(self._server)
+        if self._http is not None:
+            await self._http.start()
+        self._committing = self._tasks.spawn(committer.run(), "registry committer")
+        self._tasks.spawn(self._tick(), "registry ticker")
+        await self._server.start()
+        self._health.set({"": True, SERVICE_NAME: True})
+        log.info("registry %s serves on %s", ledger.store.store_id[:8], self.address)
+
+    async def _tick(self) -> None:
+        """Has leases judged, for as long as the registry runs."""
+        committer = self._committer
+        while committer is not None:
+            await self._clock.sleep(self.settings.tick)
+            if self.ledger.tick(self._clock.now()):
+                committer.wake()
+
+    def _http_server(self, bind: str) -> HttpServer:
+        pages = {
+            "/metrics": metrics_page(self.collectors),
+            "/prometheus/targets": self._targets_page,
+            "/healthz": self._health_page,
+        }
+        return HttpServer(bind=bind, pages=pages, insecure=self._credentials.insecure)
+
+    async def _targets_page(self, request: Request) -> Response:
+        """Prometheus scrapes the registry where it asked it: behind a wildcard bind nobody else knows."""
+        try:
+            own = check_dialable(request.headers.get("host", ""))
+        except InvalidArgument:
+            own = self.http_address
+        return JSONResponse(target_groups(self.ledger.discover(Selector(states=ALL_STATES)), own))
+
+    async def _health_page(self, request: Request) -> Response:
+        del request
+        alive = self._committing is not None and not self._committing.done()
+        return PlainTextResponse("serving\n" if alive else "not serving\n", status_code=200 if alive else 503)

@@ -1,0 +1,87 @@
+"""What an operator may change of a registry; each default says why it is what it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atomesh.core.errors import InvalidArgument
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """Times are in seconds."""
+
+    min_ttl: float = 15.0
+    """The shortest lease. Owners renew every third of it: half would lose
+    leases to a loop blocked for 5 s, twice would keep a dead endpoint listed
+    for half a minute."""
+
+    default_ttl: float = 15.0
+    """The lease of whoever does not say. The shortest: fast is the better default
+    as long as a renewal costs a few microseconds."""
+
+    max_ttl: float = 3600.0
+    """The longest lease. Half would still do; more turns a lease into a
+    configuration entry, and a crash into an hour of failed calls."""
+
+    tick: float = 1.0
+    """How often leases are judged: an expiry is seen at most so late. Half
+    gains nothing a caller would feel, twice is an eighth of the shortest ttl."""
+
+    deaf_after: float = 2.5
+    """A registry that looked at no lease for longer was not listening (stopped,
+    suspended, its loop blocked) and gives every lease that time back. Half
+    takes an ordinary late tick for deafness; twice is a lost round of renewals."""
+
+    preservation_ratio: float = 0.15
+    """More than this share of leases in doubt at once, and the registry doubts
+    itself. Half is reached by a rolling restart, twice only by a disaster that
+    has already emptied a third of the fleet. (Netflix Eureka's number.)"""
+
+    preservation_minimum: int = 20
+    """Leases below which expiry is plain: 15 % of fewer is one or two
+    processes, and those do crash together."""
+
+    preservation_window: float = 15.0
+    """Plain expiries of the last so many seconds count as in doubt too: one
+    shortest ttl, in which everything that was cut off at one moment runs out."""
+
+    suspect_ttls: float = 10.0
+    """Ttls that a lease may stay SUSPECT. Half ends within a switch's reboot;
+    twice keeps the really dead for five minutes."""
+
+    history_changes: int = 10_000
+    """Changes kept for watchers that resume: about 5 MB. Half covers a
+    reconnect after a rollout of 2,000 endpoints barely; twice is memory only."""
+
+    watch_queue: int = 10_000
+    """Changes that may wait for one watcher, before a Reset replaces them. Not
+    below `history_changes`, or what can be resumed would overflow at once."""
+
+    bookmark_interval: float = 5.0
+    """How often an idle watcher learns the position: it can resume as long as
+    fewer than `history_changes` happen in that time."""
+
+    pending_operations: int = 10_000
+    """Operations that may wait for their commit. At a slow disk's 100 commits
+    per second that is still below a second of work, as they share commits."""
+
+    superseded_kept: int = 10_000
+    """Superseded leases remembered, so that their owners hear it and stop;
+    forgotten ones hear UNKNOWN, and register again over their successors."""
+
+    def __post_init__(self) -> None:
+        """Raises InvalidArgument for settings that contradict each other."""
+        if not 0 < self.min_ttl <= self.default_ttl <= self.max_ttl:
+            raise InvalidArgument(
+                f"ttl settings {self.min_ttl:g} (min), {self.default_ttl:g} (default), {self.max_ttl:g} (max) "
+                "must be above 0 and in this order"
+            )
+        if not 0 < self.preservation_ratio < 1:
+            raise InvalidArgument(f"preservation_ratio {self.preservation_ratio:g} must lie between 0 and 1")
+        if self.tick <= 0 or self.deaf_after <= self.tick:
+            raise InvalidArgument(f"tick {self.tick:g} must be above 0 and below deaf_after {self.deaf_after:g}")
+        if not 0 < self.history_changes <= self.watch_queue:
+            raise InvalidArgument(
+                f"watch_queue {self.watch_queue} must not be below history_changes {self.history_changes}"
+            )

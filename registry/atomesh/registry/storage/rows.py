@@ -1,0 +1,78 @@
+"""The registry's words to rows and back."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from atomesh.core.contract import ContractDescriptor
+from atomesh.core.endpoint import Endpoint, State
+from atomesh.registry.operations import Batch, Entry, Stored
+from atomesh.registry.storage.schema import corrupt
+from atomesh.v1 import registry_pb2
+
+
+def read(database: sqlite3.Connection, path: Path) -> Stored:
+    """All that the file holds.
+
+    Raises:
+        StoreCorrupt: a row is missing or is not what it should be.
+    """
+    try:
+        meta = dict(database.execute("SELECT name, value FROM meta"))
+        columns = "endpoint, lease, ttl, declared, suspect"
+        stored = Stored(
+            store_id=str(meta["store_id"]),
+            revision=int(meta["revision"]),
+            entries=tuple(_entry(*row) for row in database.execute(f"SELECT {columns} FROM endpoints")),
+            contracts=tuple(_contract(*row) for row in database.execute("SELECT * FROM contracts")),
+            superseded=tuple(row[0] for row in database.execute("SELECT lease FROM superseded ORDER BY seq")),
+        )
+    except (KeyError, ValueError, TypeError, DecodeError) as error:
+        raise corrupt(path, f"a row cannot be read: {error}") from error
+    known = {contract.hash for contract in stored.contracts}
+    for entry in stored.entries:
+        if entry.endpoint.contract_hash not in known:
+            raise corrupt(path, f"the contract of {entry.endpoint.agent} at {entry.endpoint.address} is missing")
+        if entry.endpoint.revision > stored.revision:
+            raise corrupt(path, f"{entry.endpoint.agent} at {entry.endpoint.address} is ahead of the revision")
+    return stored
+
+
+def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> None:
+    """Writes what a batch changed, inside the transaction that the caller has begun."""
+    database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", batch.removed)
+    # A lease may move from one key to none and a key from one lease to another: clear first, then fill.
+    database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", [entry.key for entry in batch.put])
+    database.executemany("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?)", [_row(entry) for entry in batch.put])
+    database.executemany("DELETE FROM contracts WHERE hash = ?", [(name,) for name in batch.dropped_contracts])
+    database.executemany(
+        "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?, ?)",
+        [(c.hash, c.input_type, c.output_type, c.descriptor_set) for c in batch.contracts],
+    )
+    if batch.superseded:
+        database.executemany(
+            "INSERT OR IGNORE INTO superseded (lease) VALUES (?)", [(lease,) for lease in batch.superseded]
+        )
+        database.execute(
+            "DELETE FROM superseded WHERE seq <= (SELECT max(seq) FROM superseded) - ?", (superseded_kept,)
+        )
+    database.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (batch.revision,))
+
+
+def _row(entry: Entry) -> tuple[str, str, bytes, str, float, int, int]:
+    blob = replace(entry.endpoint, load=None).to_proto().SerializeToString()
+    agent, address = entry.key
+    return agent, address, blob, entry.lease, entry.ttl, int(entry.declared), int(entry.suspect)
+
+
+def _entry(blob: bytes, lease: str, ttl: float, declared: int, suspect: int) -> Entry:
+    endpoint = Endpoint.from_proto(registry_pb2.Endpoint.FromString(blob))
+    return Entry(endpoint, lease, float(ttl), State(declared), bool(suspect))
+
+
+def _contract(contract_hash: str, input_type: str, output_type: str, descriptor_set: bytes) -> ContractDescriptor:
+    return ContractDescriptor(input_type, output_type, descriptor_set, contract_hash)

@@ -1,0 +1,46 @@
+"""Prometheus HTTP service discovery: one target for every process that has metrics.
+
+https://prometheus.io/docs/prometheus/latest/http_sd/ asks for a JSON list of
+target groups. What is known of a process comes as `__meta_atomesh_...` labels,
+which vanish unless a scrape job relabels them. Several agents in one process
+are one target; where they differ, a label has all values, sorted, with commas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TypeAlias
+
+from atomesh.core.endpoint import Endpoint
+
+TargetGroup: TypeAlias = dict[str, list[str] | dict[str, str]]
+
+_META = "__meta_atomesh_"
+_NOT_A_LABEL = re.compile(r"[^a-zA-Z0-9_]")
+
+
+def target_groups(endpoints: Iterable[Endpoint], registry_address: str) -> list[TargetGroup]:
+    """What Prometheus should scrape: the registry at its own address first, then the agents by theirs."""
+    processes: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        if endpoint.metrics_address:
+            processes.setdefault(endpoint.metrics_address, []).append(endpoint)
+    groups: list[TargetGroup] = [{"targets": [registry_address], "labels": {f"{_META}role": "registry"}}]
+    groups += [{"targets": [address], "labels": _labels(served)} for address, served in sorted(processes.items())]
+    return groups
+
+
+def _labels(served: list[Endpoint]) -> dict[str, str]:
+    labels: dict[str, str] = {f"{_META}role": "agent"}
+    for name in ("agent", "version", "zone", "address", "instance_id"):
+        labels[_META + name] = _joined(str(getattr(endpoint, name)) for endpoint in served)
+    labels[f"{_META}state"] = _joined(endpoint.state.name.lower() for endpoint in served)
+    for key in sorted({key for endpoint in served for key in endpoint.labels}):
+        values = (endpoint.labels[key] for endpoint in served if key in endpoint.labels)
+        labels[f"{_META}label_{_NOT_A_LABEL.sub('_', key)}"] = _joined(values)
+    return labels
+
+
+def _joined(values: Iterable[str]) -> str:
+    return ",".join(sorted({value for value in values if value}))
