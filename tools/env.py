@@ -23,9 +23,10 @@ OLDEST = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
 
 if sys.version_info < OLDEST:  # before the imports that an older Python does not have
-    for newer in map(shutil.which, ("python3.14", "python3.13", "python3.12", "python3.11")):
-        if newer:
-            os.execv(newer, [newer, *sys.argv])
+    for newer in ("python3.14", "python3.13", "python3.12", "python3.11"):
+        # One that is found may still be a pyenv shim with nothing behind it.
+        if shutil.which(newer) and not subprocess.call([newer, "-c", ""], stderr=subprocess.DEVNULL):
+            os.execvp(newer, [newer, *sys.argv])
     found = ".".join(str(part) for part in sys.version_info[:3])
     sys.exit(f"error: {sys.executable} is Python {found}, and 3.11 or newer is needed; `make PYTHON=...` names one")
 
