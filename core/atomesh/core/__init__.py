@@ -16,6 +16,7 @@ from atomesh.core.updates import (
     Reset,
     ResetReason,
     Update,
+    WatchEvent,
 )
 
 __all__ = [
@@ -47,5 +48,6 @@ __all__ = [
     "SystemClock",
     "Update",
     "Violation",
+    "WatchEvent",
     "current_scope",
 ]

@@ -69,3 +69,11 @@ class Removed:
 
 Change: TypeAlias = Added | Changed | Removed
 Update: TypeAlias = Reset | Change
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One step of a watch: what happened at once, and the position after it. A bookmark has no updates."""
+
+    updates: tuple[Update, ...]
+    position: Position

@@ -1,7 +1,7 @@
 """Channels, servers, credentials and the registry's client: what every component needs on the wire."""
 
 from atomesh.rpc.credentials import PLAINTEXT, Credentials, load_credentials
-from atomesh.rpc.registry_client import Registrar, Registration, RegistryClient, WatchEvent
+from atomesh.rpc.registry_client import Registrar, Registration, RegistryClient
 
 __all__ = [
     "PLAINTEXT",
@@ -9,6 +9,5 @@ __all__ = [
     "Registrar",
     "Registration",
     "RegistryClient",
-    "WatchEvent",
     "load_credentials",
 ]

@@ -19,7 +19,17 @@ from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import Endpoint, Load, State
 from atomesh.core.errors import AtomeshError, ConnectionLost, DeadlineExceeded, RegistryUnavailable, RemoteError
 from atomesh.core.selector import Selector
-from atomesh.core.updates import Added, Changed, Position, Removed, RemovedReason, Reset, ResetReason, Update
+from atomesh.core.updates import (
+    Added,
+    Changed,
+    Position,
+    Removed,
+    RemovedReason,
+    Reset,
+    ResetReason,
+    Update,
+    WatchEvent,
+)
 from atomesh.rpc.channel import from_rpc_error, open_channel
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.v1 import agent_pb2, registry_pb2, registry_pb2_grpc
@@ -47,14 +57,6 @@ class Registration:
 
     lease_id: str
     ttl: float
-    position: Position
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """One step of a watch: what happened at once, and the position after it. A bookmark has no updates."""
-
-    updates: tuple[Update, ...]
     position: Position
 
 

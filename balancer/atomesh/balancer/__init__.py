@@ -1,0 +1,20 @@
+"""Choose, try, eject, measure: the client side of the mesh."""
+
+from atomesh.balancer.blocking import BlockingClient
+from atomesh.balancer.client import CallOptions, Client, Reply
+from atomesh.balancer.metrics import ClientMetrics
+from atomesh.balancer.policies import DEFAULT_POLICY, POLICIES
+from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "POLICIES",
+    "BlockingClient",
+    "CallOptions",
+    "Client",
+    "ClientMetrics",
+    "RegistryResolver",
+    "Reply",
+    "Resolver",
+    "StaticResolver",
+]

@@ -1,0 +1,353 @@
+"""Which endpoint each call of one agent goes to, and which calls wait: pure, in the caller's time.
+
+What comes in: updates of the resolver, states of connections, calls, and how
+attempts ended. What goes out: picks at once, or assignments of calls that
+waited. A call waits while no endpoint has a slot free, in the order of
+deadlines, and is bound to the first slot that is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from atomesh.balancer.availability import Availability, availability
+from atomesh.balancer.candidate import Candidate, SubchannelState
+from atomesh.balancer.ejection import Ejection, Outcome, may_eject
+from atomesh.balancer.policies import DEFAULT_POLICY, POLICIES, Picker, Policy
+from atomesh.balancer.policies.base import NONE_TRIED
+from atomesh.balancer.retry import outcome_of
+from atomesh.core import errors
+from atomesh.core.endpoint import Endpoint
+from atomesh.core.errors import AtomeshError
+from atomesh.core.updates import Added, Changed, Position, Removed, Reset, WatchEvent
+
+MAX_WAITING = 10_000
+"""Calls that wait at once. Each holds its input: at 16 KiB these are 160 MB;
+half would refuse a batch that a fleet of a hundred finishes in seconds."""
+
+PATIENCE_SECONDS = 5.0
+"""How long a call waits while no endpoint at all can be picked. A restart takes
+1 to 3 s; twice of it lets a person wait for what is not coming."""
+
+CARRY_SECONDS = 15.0
+"""How long endpoints live on that a new, emptier registry does not know yet: a
+default ttl, within which agents register again."""
+
+REFUSAL_SECONDS = 0.01
+"""How long an endpoint that refused for want of a slot is left alone where it
+does not say."""
+
+
+class Observer(Protocol):
+    """Is told what happened; the metrics are one."""
+
+    def ejected(self, endpoint: Endpoint, seconds: float) -> None:
+        """An endpoint was ejected."""
+        ...
+
+
+class Call:
+    """A call that wants an endpoint."""
+
+    __slots__ = ("deadline", "policy", "queue_wait", "since", "tried", "waiting")
+
+    def __init__(self, deadline: float, policy: str = DEFAULT_POLICY) -> None:
+        """`deadline` in monotonic seconds."""
+        self.deadline = deadline
+        self.policy = policy
+        self.tried: Collection[Candidate] = NONE_TRIED
+        """Endpoints that refused it since it last waited."""
+        self.waiting = False
+        self.since = 0.0
+        """When it began to wait."""
+        self.queue_wait = 0.0
+        """Seconds that it has waited, together."""
+
+
+class Pick:
+    """An endpoint for one attempt, its load already counted. `done` must follow, once."""
+
+    __slots__ = ("_balancer", "candidate")
+
+    def __init__(self, balancer: Balancer, candidate: Candidate) -> None:
+        """Counts the attempt."""
+        self._balancer: Balancer | None = balancer
+        self.candidate = candidate
+        candidate.in_flight += 1
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where."""
+        return self.candidate.endpoint
+
+    def done(self, now: float, error: AtomeshError | None = None, running: int | None = None) -> None:
+        """The attempt ended: well, or with `error`; `running` is what the endpoint says it still executes."""
+        balancer, self._balancer = self._balancer, None
+        if balancer is not None:
+            balancer._done(self.candidate, now, error, running)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What became of a call that waited."""
+
+    call: Call
+    result: Pick | AtomeshError
+
+
+class Balancer:
+    """The endpoints of one agent, and the calls that wait for them."""
+
+    def __init__(self, agent: str, *, max_waiting: int = MAX_WAITING, observer: Observer | None = None) -> None:
+        """Knows no endpoint yet."""
+        self.agent = agent
+        self.candidates: dict[str, Candidate] = {}
+        self.synced = False
+        """Whether a resolver has told anything yet."""
+        self.position = Position()
+        self._max_waiting = max_waiting
+        self._observer = observer
+        self._ever = False
+        self._policies: dict[str, Policy] = {}
+        self._pickers: dict[str, tuple[Picker, Picker]] = {}
+        self._first: list[Candidate] = []
+        self._last: list[Candidate] = []
+        self._stranded_since: float | None = None
+        self._waiting: list[tuple[float, int, Call]] = []
+        self._waiting_count = 0
+        self._order = itertools.count()
+        self.dirty = False
+        """Something changed that may let a waiting call go: `step` is due."""
+
+    # -- what comes in -------------------------------------------------------
+
+    def apply(self, event: WatchEvent, now: float) -> None:
+        """Takes a resolver's word. `candidates` is up to date afterwards."""
+        for update in event.updates:
+            if isinstance(update, Reset):
+                self._reset(update.endpoints, event.position, now)
+            elif isinstance(update, Removed):
+                known = self.candidates.get(update.address)
+                if known is not None and known.endpoint.instance_id == update.instance_id:
+                    del self.candidates[update.address]
+            elif isinstance(update, Added | Changed):
+                self._put(update.endpoint)
+        self.position = event.position
+        if event.updates:
+            self.synced = True
+            self._rebuild(now)
+
+    def connected(self, address: str, state: SubchannelState, now: float) -> None:
+        """Takes the state of a connection."""
+        candidate = self.candidates.get(address)
+        if candidate is None or candidate.subchannel is state:
+            return
+        candidate.subchannel = state
+        if state is SubchannelState.READY:
+            candidate.refusing = False  # a new connection: what the last one refused is over
+        self._rebuild(now)
+
+    def submit(self, call: Call, now: float) -> Pick | None:
+        """An endpoint for the call; None where it waits from now on, see `step`.
+
+        Raises:
+            UnknownAgent: the resolver knows no such agent, and never did.
+            QueueFull: too many calls wait already.
+            DeadlineExceeded: it is too late already.
+        """
+        if self.synced and not self._ever:
+            raise errors.UnknownAgent(f"no agent {self.agent!r} is registered; `atomesh agents` lists those that are")
+        if call.deadline <= now:
+            raise errors.DeadlineExceeded(f"out of time before an endpoint of {self.agent} was picked", executed=False)
+        # Nobody overtakes those who wait, except by an earlier deadline.
+        if not self._waiting_count or call.tried:
+            picked = self._pick(call, now)
+            if picked is not None:
+                return picked
+        self._wait(call, now)
+        return None
+
+    def withdraw(self, call: Call) -> None:
+        """The caller of a waiting call went away."""
+        if call.waiting:
+            call.waiting = False
+            self._waiting_count -= 1
+            if len(self._waiting) > 2 * self._waiting_count + 100:  # mostly withdrawn: bound the memory
+                self._waiting = [entry for entry in self._waiting if entry[2].waiting]
+                heapq.heapify(self._waiting)
+
+    # -- what goes out -------------------------------------------------------
+
+    def step(self, now: float) -> list[Assignment]:
+        """The waiting calls that go now, and those that have waited in vain."""
+        self.dirty = False
+        self._tick(now)
+        assignments = self._strand(now)
+        while self._waiting:
+            _, _, call = self._waiting[0]
+            result = self._settle(call, now) if call.waiting else None
+            if call.waiting and result is None:
+                break
+            heapq.heappop(self._waiting)
+            if result is not None:
+                assignments.append(self._assign(call, result, now))
+        return assignments
+
+    def next_event(self, now: float) -> float | None:
+        """When time alone will change something; None where it will not."""
+        times = [c.ejection.until for c in self.candidates.values() if c.ejection.until is not None]
+        times += [c.carried_until for c in self.candidates.values() if c.carried_until is not None]
+        if self._waiting_count:
+            times.append(self._waiting[0][0])
+            times += [c.shut_until for c in (*self._first, *self._last) if c.shut_until > now]
+            if self._stranded_since is not None:
+                times.append(min(self._gives_up_at(call) for _, _, call in self._waiting if call.waiting))
+        return min(times, default=None)
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait."""
+        return self._waiting_count
+
+    def why_none(self) -> str:
+        """In words, why no endpoint can be picked."""
+        states = [availability(candidate) for candidate in self.candidates.values()]
+        if not states:
+            return f"no endpoint of {self.agent} is registered any more"
+        counts = {state: states.count(state) for state in Availability if state in states}
+        listed = ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in counts.items())
+        return f"no endpoint of {self.agent} can be picked ({listed})"
+
+    # -- inside --------------------------------------------------------------
+
+    def _pick(self, call: Call, now: float) -> Pick | None:
+        first, last = self._pickers.get(call.policy) or self._make_pickers(call.policy)
+        candidate = first.pick(now, call.tried)
+        if candidate is None and self._last:
+            candidate = last.pick(now, call.tried)
+        return None if candidate is None else Pick(self, candidate)
+
+    def _make_pickers(self, name: str) -> tuple[Picker, Picker]:
+        policy = self._policies.get(name)
+        if policy is None:
+            policy = self._policies[name] = POLICIES[name]()
+        made = self._pickers[name] = (policy.picker(self._first), policy.picker(self._last))
+        return made
+
+    def _wait(self, call: Call, now: float) -> None:
+        if self._waiting_count >= self._max_waiting:
+            raise errors.QueueFull(
+                f"{self._waiting_count} calls already wait for a slot of {self.agent}; "
+                "send fewer at once, or add endpoints"
+            )
+        call.waiting, call.since, call.tried = True, now, NONE_TRIED
+        self._waiting_count += 1
+        heapq.heappush(self._waiting, (call.deadline, next(self._order), call))
+
+    def _settle(self, call: Call, now: float) -> Pick | AtomeshError | None:
+        """What a waiting call gets; None where it goes on waiting."""
+        if call.deadline <= now:
+            return errors.DeadlineExceeded(
+                f"no endpoint of {self.agent} had a slot free in time ({self._capacity()})", executed=False
+            )
+        if self.synced and not self._ever:
+            return errors.UnknownAgent(f"no agent {self.agent!r} is registered; `atomesh agents` lists those that are")
+        return self._pick(call, now)
+
+    def _strand(self, now: float) -> list[Assignment]:
+        """Gives up for those that have waited long enough for any endpoint at all."""
+        if self._stranded_since is None:
+            return []
+        waiting = [call for _, _, call in self._waiting if call.waiting and self._gives_up_at(call) <= now]
+        error = f"{self.why_none()}; waited {PATIENCE_SECONDS:g} s; `atomesh agents` shows what is registered"
+        return [self._assign(call, errors.NoEndpoint(error), now) for call in waiting]
+
+    def _gives_up_at(self, call: Call) -> float:
+        return max(self._stranded_since or 0.0, call.since) + PATIENCE_SECONDS
+
+    def _assign(self, call: Call, result: Pick | AtomeshError, now: float) -> Assignment:
+        self.withdraw(call)
+        call.queue_wait += now - call.since
+        return Assignment(call, result)
+
+    def _capacity(self) -> str:
+        slots = sum(candidate.slots for candidate in self._first)
+        return f"{len(self._first)} endpoints, {slots} slots, {self._waiting_count} calls waiting"
+
+    def _done(self, candidate: Candidate, now: float, error: AtomeshError | None, running: int | None) -> None:
+        candidate.in_flight -= 1
+        if self._waiting_count:
+            self.dirty = True
+        if running is not None:
+            candidate.heard(running, now)
+        if isinstance(error, errors.NoFreeSlot):
+            candidate.shut_until = now + (error.retry_after or REFUSAL_SECONDS)
+        elif isinstance(error, errors.Draining | errors.WrongInstance):
+            candidate.refusing = True
+            self._rebuild(now)
+        outcome = Outcome.SUCCESS if error is None else outcome_of(error)
+        candidate.ejection.record(outcome, now)
+        if error is not None and candidate.ejection.suspicious(outcome, self._records()):
+            self._eject(candidate, now)
+
+    def _eject(self, candidate: Candidate, now: float) -> None:
+        ejected = sum(other.ejection.active for other in self.candidates.values())
+        if candidate.ejection.active or not may_eject(ejected, len(self.candidates)):
+            return
+        seconds = candidate.ejection.eject(now)
+        if self._observer is not None:
+            self._observer.ejected(candidate.endpoint, seconds)
+        self._rebuild(now)
+
+    def _records(self) -> Iterable[Ejection]:
+        return (candidate.ejection for candidate in self.candidates.values())
+
+    def _tick(self, now: float) -> None:
+        """Ends what time ends: ejections, and belief in endpoints that a new registry never saw."""
+        ended = [c for c in self.candidates.values() if c.ejection.tick(now)]
+        stale = [a for a, c in self.candidates.items() if c.carried_until is not None and c.carried_until <= now]
+        for address in stale:
+            del self.candidates[address]
+        if ended or stale:
+            self._rebuild(now)
+            self.dirty = False
+
+    def _reset(self, endpoints: Iterable[Endpoint], position: Position, now: float) -> None:
+        """Takes a snapshot. Of another store, what it lacks is kept for a while where it still answers."""
+        fresh = {endpoint.address: endpoint for endpoint in endpoints}
+        another = self.synced and position.store_id != self.position.store_id
+        for address in [address for address in self.candidates if address not in fresh]:
+            candidate = self.candidates[address]
+            if another and candidate.subchannel is SubchannelState.READY:
+                candidate.carried_until = candidate.carried_until or now + CARRY_SECONDS
+            else:
+                del self.candidates[address]
+        for endpoint in fresh.values():
+            self._put(endpoint)
+
+    def _put(self, endpoint: Endpoint) -> None:
+        self._ever = True
+        known = self.candidates.get(endpoint.address)
+        if known is not None and known.endpoint.instance_id == endpoint.instance_id:
+            known.update(endpoint)
+        else:
+            self.candidates[endpoint.address] = Candidate(endpoint)
+
+    def _rebuild(self, now: float) -> None:
+        """A new snapshot for the pickers."""
+        by: dict[Availability, list[Candidate]] = {state: [] for state in Availability}
+        for candidate in self.candidates.values():
+            by[availability(candidate)].append(candidate)
+        self._first, self._last = by[Availability.PICKED], by[Availability.PICKED_LAST]
+        if not (self._first or self._last) and len(self.candidates) > 1:
+            self._first = by[Availability.EJECTED]  # panic: better an outlier than nobody (Envoy's panic threshold)
+        self._pickers.clear()
+        self.dirty = True
+        if self._first or self._last:
+            self._stranded_since = None
+        elif self._stranded_since is None:
+            self._stranded_since = now

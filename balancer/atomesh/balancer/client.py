@@ -1,0 +1,268 @@
+"""The mesh from a caller's side: `async with Client() as mesh: await mesh.call(...)`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, overload
+
+from google.protobuf.message import Message
+
+from atomesh.balancer.budget import RetryBudget
+from atomesh.balancer.fleet import Fleet
+from atomesh.balancer.metrics import AgentSeries, ClientMetrics
+from atomesh.balancer.policies import DEFAULT_POLICY, check_policy
+from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
+from atomesh.balancer.walk import Walk
+from atomesh.core import errors
+from atomesh.core.clock import SYSTEM_CLOCK, Clock
+from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope
+from atomesh.core.contract import Contract, load_contract, pack, unpack
+from atomesh.core.errors import AtomeshError, Attempt, Origin
+from atomesh.core.names import check_agent_name
+from atomesh.rpc.credentials import PLAINTEXT, Credentials
+from atomesh.rpc.registry_client import DEFAULT_ADDRESS
+from atomesh.v1 import agent_pb2
+
+In = TypeVar("In", bound=Message)
+Out = TypeVar("Out", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[Out]):
+    """An output, and how it came to be."""
+
+    output: Out
+    info: agent_pb2.ExecutionInfo
+    """Where and how long it ran."""
+    attempts: tuple[Attempt, ...]
+    """The attempts before the one that went well; mostly none."""
+    queue_wait: float
+    """Seconds that the call waited in this client for a slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """How one call is made; what is None is the client's own setting, or the agent's."""
+
+    timeout: float | None = None
+    context: Context | None = None
+    idempotent: bool | None = None
+    policy: str | None = None
+
+
+class Client:
+    """Calls agents by name: finds their endpoints, balances, tries again, measures.
+
+    One per process and event loop is enough. Inside an agent's `execute`, calls
+    inherit its context and deadline by themselves.
+    """
+
+    def __init__(
+        self,
+        registry: str | Resolver = DEFAULT_ADDRESS,
+        *,
+        endpoints: Sequence[str] = (),
+        policy: str = DEFAULT_POLICY,
+        timeout: float = DEFAULT_TIMEOUT,
+        credentials: Credentials = PLAINTEXT,
+        metrics: ClientMetrics | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`registry` is its address, or a resolver; `endpoints`, a list of addresses, serves instead of one.
+
+        `timeout` is in seconds, for calls that say nothing and are in no other's scope.
+
+        Raises:
+            InvalidArgument: an address that is none, an unknown policy, plaintext off loopback.
+        """
+        self._policy = check_policy(policy)
+        self._timeout = timeout
+        self._credentials = credentials
+        self._clock = clock
+        self._rng = rng or random.Random()
+        self._metrics = metrics or ClientMetrics()
+        self._budget = RetryBudget()
+        self._metrics.budget.set_function(lambda: self._budget.left(clock.now()))
+        self._fleets: dict[str, Fleet] = {}
+        self._closed = False
+        if endpoints:
+            self._resolver: Resolver = StaticResolver(endpoints, credentials, clock=clock)
+        elif isinstance(registry, str):
+            self._resolver = RegistryResolver(registry, credentials, clock=clock, rng=self._rng)
+        else:
+            self._resolver = registry
+
+    async def __aenter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends: calls that wait fail, what is in flight is cut off."""
+        self._closed = True
+        fleets = list(self._fleets.values())
+        self._fleets.clear()
+        await asyncio.gather(*(fleet.close() for fleet in fleets))
+        await self._resolver.close()
+
+    @overload
+    async def call(
+        self,
+        target: Contract[In, Out],
+        input: In,  # the word of the field, and of the contract
+        *,
+        timeout: float | None = None,
+        context: Context | None = None,
+        idempotent: bool | None = None,
+        policy: str | None = None,
+    ) -> Out: ...
+
+    @overload
+    async def call(
+        self,
+        target: str,
+        input: Message,
+        *,
+        timeout: float | None = None,
+        context: Context | None = None,
+        idempotent: bool | None = None,
+        policy: str | None = None,
+    ) -> Any: ...
+
+    async def call(
+        self,
+        target: str | Contract[Any, Any],
+        input: Message,
+        *,
+        timeout: float | None = None,
+        context: Context | None = None,
+        idempotent: bool | None = None,
+        policy: str | None = None,
+    ) -> Any:
+        """The agent's output for `input`.
+
+        `target` is an agent's name, or a contract, and then the output is typed.
+        `timeout` is in seconds; a call inside an agent never outlives its caller.
+        `idempotent` says that this call may run twice, whatever the agent declares.
+
+        Raises:
+            AtomeshError: one of the tree in `atomesh.core.errors`; `attempts`
+                has where it was tried, and how each try ended.
+        """
+        reply = await self.execute(target, input, CallOptions(timeout, context, idempotent, policy))
+        return reply.output
+
+    async def execute(
+        self,
+        target: str | Contract[Any, Out],
+        input: Message,
+        options: CallOptions = CallOptions(),  # frozen
+    ) -> Reply[Out]:
+        """As `call`, with what is known of the execution."""
+        agent = target if isinstance(target, str) else target.agent
+        begun = self._clock.now()
+        deadline, context = self._scope(options, begun)
+        fleet = await self._fleet(agent)
+        self._check_type(fleet, input)
+        policy = check_policy(options.policy) if options.policy else self._policy
+        walk = Walk(fleet, self._budget, self._metrics, self._clock, self._rng)
+        reason = "CANCELLED"  # unless it ends otherwise
+        try:
+            self._budget.deposit()
+            response, endpoint = await walk.run(_request(agent, context, input), deadline, policy, options.idempotent)
+            expected = await fleet.output_class(endpoint) if isinstance(target, str) else target.output
+            output: Any = _unpack(response, expected)
+            reason = "OK"
+        except AtomeshError as error:
+            reason = str(error.reason)
+            error.attempts = tuple(walk.attempts)
+            error.origin = _fill(error.origin, agent, context.request_id)
+            raise
+        finally:
+            fleet.series.call(reason, self._clock.now() - begun)
+            if walk.call.queue_wait:
+                fleet.series.queue_seconds.observe(walk.call.queue_wait)
+        return Reply(output, response.info, tuple(walk.attempts[:-1]), walk.call.queue_wait)
+
+    async def contract(self, agent: str) -> Contract[Message, Message]:
+        """The contract that the agent's endpoints speak, with classes made from its descriptors.
+
+        Raises:
+            UnknownAgent: no such agent.
+        """
+        fleet = await self._fleet(agent)
+        for candidate in fleet.balancer.candidates.values():
+            told = await self._resolver.contract(candidate.endpoint)
+            loaded = load_contract(told.input_type, told.output_type, told.descriptor_set)
+            return Contract(agent, loaded.input, loaded.output)
+        raise errors.UnknownAgent(f"no agent {agent!r} is registered; `atomesh agents` lists those that are")
+
+    async def _fleet(self, agent: str) -> Fleet:
+        fleet = self._fleets.get(agent)
+        if fleet is None:
+            if self._closed:
+                raise errors.Cancelled("the client is closed", executed=False)
+            check_agent_name(agent)
+            series = AgentSeries(self._metrics, agent)
+            fleet = self._fleets[agent] = Fleet(agent, self._resolver, self._credentials, series, self._clock)
+        await fleet.sync()
+        return fleet
+
+    def _scope(self, options: CallOptions, now: float) -> tuple[float, Context]:
+        """The call's deadline and context, from what is said and from the execution that it is made in."""
+        if options.timeout is not None and not 0 < options.timeout < 1e9:
+            raise errors.InvalidArgument(f"timeout {options.timeout!r} s is not a positive number of seconds")
+        scope = current_scope()
+        timeout = options.timeout
+        if scope is None:
+            context = options.context or Context()
+            deadline = now + (self._timeout if timeout is None else timeout)
+        else:
+            inherited = scope.child()
+            context = inherited
+            if options.context is not None:
+                request_id = options.context.request_id or inherited.request_id
+                context = replace(options.context, via=inherited.via, request_id=request_id)
+            deadline = scope.deadline if timeout is None else min(scope.deadline, now + timeout)
+        if not context.request_id or context.timestamp is None:
+            timestamp = self._clock.wall() if context.timestamp is None else context.timestamp
+            context = replace(context.with_request_id(), timestamp=timestamp)
+        return deadline, context
+
+    @staticmethod
+    def _check_type(fleet: Fleet, input: Message) -> None:
+        given = input.DESCRIPTOR.full_name
+        for candidate in fleet.balancer.candidates.values():
+            expected = candidate.endpoint.input_type
+            if expected and given != expected:
+                raise errors.WrongType(f"{fleet.agent} takes {expected}, not {given}")
+            return
+
+
+def _request(agent: str, context: Context, input: Message) -> agent_pb2.ExecuteRequest:
+    try:
+        return agent_pb2.ExecuteRequest(agent=agent, context=context.to_proto(), input=pack(input))
+    except ValueError as error:  # a lone surrogate is no UTF-8
+        raise errors.InvalidArgument(f"the context cannot be sent: {error}") from None
+
+
+def _unpack(response: agent_pb2.ExecuteResponse, expected: type[Message]) -> Message:
+    try:
+        return unpack(response.output, expected)
+    except errors.WrongType as error:
+        message = f"{response.info.agent} answered with what its contract does not name: {error.message}"
+        raise errors.InvalidOutput(message) from None
+
+
+def _fill(origin: Origin, agent: str, request_id: str) -> Origin:
+    return replace(origin, agent=origin.agent or agent, request_id=origin.request_id or request_id)

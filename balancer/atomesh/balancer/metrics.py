@@ -1,0 +1,116 @@
+"""What a client counts, as a value that is handed to it.
+
+Labels are agents and endpoints that a resolver told of; a name that nobody
+registered counts as "other", or any caller could make any number of series.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from atomesh.balancer.candidate import Candidate
+from atomesh.core.endpoint import Endpoint
+from atomesh.rpc.metrics import BUCKETS, GrpcMetrics, MethodSeries
+
+OTHER = "other"
+
+
+class ClientMetrics:
+    """The families of one client."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """Registers the families; without a registry they are counted and shown nowhere."""
+        self.registry = registry = registry or CollectorRegistry()
+        grpc = GrpcMetrics("client", registry)
+        self.execute: MethodSeries = grpc.method("unary", "atomesh.v1.AgentService", "Execute")
+        by_agent, by_endpoint = ("agent",), ("agent", "endpoint")
+        self.calls = Counter(
+            "atomesh_client_calls_total", "Calls that ended, by reason.", ("agent", "reason"), registry=registry
+        )
+        self.call_seconds = Histogram(
+            "atomesh_client_call_seconds",
+            "Time of calls, waiting and all attempts included.",
+            by_agent,
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.queue_seconds = Histogram(
+            "atomesh_client_queue_wait_seconds",
+            "Time that calls waited in this client for a slot.",
+            by_agent,
+            buckets=(0, *BUCKETS),
+            registry=registry,
+        )
+        self.attempts = Counter(
+            "atomesh_client_attempts_total",
+            "Attempts that ended, by endpoint and reason.",
+            ("agent", "endpoint", "reason"),
+            registry=registry,
+        )
+        self.retries = Counter(
+            "atomesh_client_retries_total",
+            "Attempts again after one that may have run.",
+            ("agent", "reason"),
+            registry=registry,
+        )
+        self.ejections = Counter("atomesh_client_ejections_total", "Endpoints ejected.", by_endpoint, registry=registry)
+        self.in_flight = Gauge(
+            "atomesh_client_in_flight", "Attempts in flight, by endpoint.", by_endpoint, registry=registry
+        )
+        self.slots = Gauge(
+            "atomesh_client_slots", "Slots of endpoints that can be picked.", by_endpoint, registry=registry
+        )
+        self.waiting = Gauge("atomesh_client_waiting", "Calls that wait for a slot.", by_agent, registry=registry)
+        self.budget = Gauge("atomesh_client_retry_budget_left", "Retries that could be sent now.", registry=registry)
+
+
+class AgentSeries:
+    """The series of one agent, bound; it is the balancer's observer."""
+
+    def __init__(self, families: ClientMetrics, agent: str) -> None:
+        """Binds the labels."""
+        self._families = families
+        self._agent = agent
+        self.call_seconds = families.call_seconds.labels(agent)
+        self.queue_seconds = families.queue_seconds.labels(agent)
+        self.waiting = families.waiting.labels(agent)
+        self._calls: dict[str, Counter] = {}
+        self._attempts: dict[tuple[str, str], Counter] = {}
+
+    def call(self, reason: str, seconds: float) -> None:
+        """Counts a call that ended."""
+        counter = self._calls.get(reason)
+        if counter is None:
+            counter = self._calls[reason] = self._families.calls.labels(self._agent, reason)
+        counter.inc()
+        self.call_seconds.observe(seconds)
+
+    def attempt(self, address: str, reason: str) -> None:
+        """Counts an attempt that ended."""
+        counter = self._attempts.get((address, reason))
+        if counter is None:
+            labels = (self._agent, address, reason)
+            counter = self._attempts[address, reason] = self._families.attempts.labels(*labels)
+        counter.inc()
+
+    def retry(self, reason: str) -> None:
+        """Counts a retry."""
+        self._families.retries.labels(self._agent, reason).inc()
+
+    def ejected(self, endpoint: Endpoint, seconds: float) -> None:
+        """Counts an ejection."""
+        self._families.ejections.labels(self._agent, endpoint.address).inc()
+
+    def joined(self, candidate: Candidate) -> None:
+        """An endpoint appeared, or is another instance now. Read at scrape time: a call pays nothing."""
+        labels = (self._agent, candidate.endpoint.address)
+        self._families.slots.labels(*labels).set_function(lambda: candidate.slots)
+        self._families.in_flight.labels(*labels).set_function(lambda: candidate.in_flight)
+
+    def left(self, address: str) -> None:
+        """An endpoint is gone: its series end, or a fleet that restarts daily would grow for ever."""
+        families, labels = self._families, {"agent": self._agent, "endpoint": address}
+        for family in (families.slots, families.in_flight, families.ejections, families.attempts):
+            family.remove_by_labels(labels)
+        for key in [key for key in self._attempts if key[0] == address]:
+            del self._attempts[key]

@@ -1,0 +1,48 @@
+"""How to choose among endpoints that could all take a call: one small class each."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from atomesh.balancer.policies.base import Picker, Policy
+from atomesh.balancer.policies.least_connections import LeastConnections
+from atomesh.balancer.policies.round_robin import RoundRobin
+from atomesh.balancer.policies.weighted_least_outstanding import WeightedLeastOutstanding
+from atomesh.core.errors import InvalidArgument
+
+DEFAULT_POLICY = "weighted_least_outstanding"
+
+POLICIES: Mapping[str, Callable[[], Policy]] = MappingProxyType(
+    {
+        "weighted_least_outstanding": WeightedLeastOutstanding,
+        "least_connections": LeastConnections,
+        "round_robin": RoundRobin,
+    }
+)
+
+
+def check_policy(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        InvalidArgument: there is no such policy.
+    """
+    if name not in POLICIES:
+        near = difflib.get_close_matches(name, POLICIES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise InvalidArgument(f"no policy {name!r:.80}; there are {', '.join(POLICIES)}{hint}")
+    return name
+
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "POLICIES",
+    "LeastConnections",
+    "Picker",
+    "Policy",
+    "RoundRobin",
+    "WeightedLeastOutstanding",
+    "check_policy",
+]

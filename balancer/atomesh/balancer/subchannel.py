@@ -1,0 +1,94 @@
+"""A connection to one endpoint's address, kept open, with gRPC's five states."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import grpc
+import grpc.aio
+
+from atomesh.balancer.candidate import SubchannelState
+from atomesh.core.errors import ConnectionLost
+from atomesh.rpc.channel import from_rpc_error, open_channel
+from atomesh.rpc.credentials import Credentials
+from atomesh.v1 import agent_pb2
+
+_STATES = {
+    grpc.ChannelConnectivity.IDLE: SubchannelState.IDLE,
+    grpc.ChannelConnectivity.CONNECTING: SubchannelState.CONNECTING,
+    grpc.ChannelConnectivity.READY: SubchannelState.READY,
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE: SubchannelState.TRANSIENT_FAILURE,
+    grpc.ChannelConnectivity.SHUTDOWN: SubchannelState.SHUTDOWN,
+}
+
+
+NO_WAIT = (("x-atomesh-no-wait", "1"),)
+"""A mesh client holds its calls itself: an endpoint that is full should say so at once."""
+
+
+class Subchannel:
+    """One long-lived channel. It connects at once, and again whenever it falls idle.
+
+    grpc.aio has no metrics or picks per endpoint inside one channel, so every
+    endpoint has a channel of its own.
+    """
+
+    def __init__(self, address: str, credentials: Credentials, changed: Callable[[str, SubchannelState], None]) -> None:
+        """`changed(address, state)` is called for every change of state."""
+        self.address = address
+        self.state = SubchannelState.IDLE
+        self._changed = changed
+        self._channel = open_channel(address, credentials)
+        self._execute = self._channel.unary_unary(
+            "/atomesh.v1.AgentService/Execute",
+            request_serializer=agent_pb2.ExecuteRequest.SerializeToString,
+            response_deserializer=agent_pb2.ExecuteResponse.FromString,
+        )
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task = asyncio.create_task(self._follow(), name=f"subchannel {address}")
+
+    async def execute(self, request: agent_pb2.ExecuteRequest, timeout: float) -> agent_pb2.ExecuteResponse:
+        """One attempt, refused at once where no slot is free.
+
+        Raises:
+            AtomeshError: as the server said, or ConnectionLost.
+        """
+        self._in_flight += 1
+        try:
+            response: agent_pb2.ExecuteResponse = await self._execute(request, timeout=timeout, metadata=NO_WAIT)
+            return response
+        except grpc.aio.AioRpcError as raw:
+            raise from_rpc_error(raw) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled the caller: the channel was closed under the call.
+            raise ConnectionLost(f"the connection to {self.address} was closed") from None
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def retire(self) -> None:
+        """Closes the channel once nothing is in flight on it any more."""
+        while self._in_flight:
+            self._idle.clear()
+            await self._idle.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the channel; what is in flight is cut off."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        await self._channel.close()
+
+    async def _follow(self) -> None:
+        while True:
+            state = self._channel.get_state(try_to_connect=True)
+            self.state = _STATES[state]
+            self._changed(self.address, self.state)
+            await self._channel.wait_for_state_change(state)

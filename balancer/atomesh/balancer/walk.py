@@ -1,0 +1,114 @@
+"""One call's way: pick, attempt, and what follows when an attempt fails."""
+
+from __future__ import annotations
+
+import random
+
+from atomesh.balancer.balancer import Call, Pick
+from atomesh.balancer.budget import RetryBudget
+from atomesh.balancer.fleet import Fleet
+from atomesh.balancer.metrics import ClientMetrics
+from atomesh.balancer.retry import History, Next, decide
+from atomesh.core import errors
+from atomesh.core.clock import Clock
+from atomesh.core.endpoint import Endpoint
+from atomesh.core.errors import AtomeshError, Attempt
+from atomesh.rpc.channel import MAX_MESSAGE_BYTES
+from atomesh.v1 import agent_pb2
+
+_ROOM = 64 * 1024  # what surrounds an input: context, names and framing
+
+
+class Walk:
+    """The attempts of one call."""
+
+    def __init__(
+        self, fleet: Fleet, budget: RetryBudget, metrics: ClientMetrics, clock: Clock, rng: random.Random
+    ) -> None:
+        """None yet."""
+        self.attempts: list[Attempt] = []
+        self.call = Call(0.0)
+        self._fleet = fleet
+        self._budget = budget
+        self._grpc = metrics.execute
+        self._clock = clock
+        self._rng = rng
+        self._refused = 0
+        self._executed = 0
+
+    async def run(
+        self, request: agent_pb2.ExecuteRequest, deadline: float, policy: str, idempotent: bool | None
+    ) -> tuple[agent_pb2.ExecuteResponse, Endpoint]:
+        """The answer, and who gave it.
+
+        Raises:
+            AtomeshError: the last attempt's, when nothing more is to be tried.
+        """
+        if len(request.input.value) > MAX_MESSAGE_BYTES - _ROOM and request.ByteSize() > MAX_MESSAGE_BYTES:
+            raise errors.MessageTooLarge(
+                f"the input is {len(request.input.value)} bytes; at most {MAX_MESSAGE_BYTES - _ROOM} can be sent",
+                executed=False,
+            )
+        call = self.call
+        call.deadline, call.policy = deadline, policy
+        while True:
+            pick = await self._fleet.pick(call)
+            endpoint = pick.endpoint
+            try:
+                return await self._attempt(pick, request), endpoint
+            except AtomeshError as error:
+                twice = endpoint.idempotent if idempotent is None else idempotent
+                await self._after(error, pick, twice)
+
+    async def _attempt(self, pick: Pick, request: agent_pb2.ExecuteRequest) -> agent_pb2.ExecuteResponse:
+        now, address, series = self._clock.now, pick.endpoint.address, self._grpc
+        begun = now()
+        series.started.inc()
+        failure: AtomeshError | None = errors.Cancelled()  # unless it ends otherwise
+        running: int | None = None
+        try:
+            series.sent.inc()
+            response = await self._fleet.subchannel(address).execute(request, self.call.deadline - begun)
+            series.received.inc()
+            failure, running = None, response.info.load.in_flight
+            return response
+        except errors.UnknownAgent as error:
+            failure = errors.WrongInstance(f"{address} does not serve {self._fleet.agent} any more: {error.message}")
+            raise failure from None
+        except AtomeshError as error:
+            failure = error
+            raise
+        finally:
+            ended = now()
+            series.handled(failure.code if failure else 0, ended - begun)
+            self._note(address, failure, ended - begun)
+            pick.done(ended, failure, running)
+            self._fleet.settle()
+
+    def _note(self, address: str, failure: AtomeshError | None, seconds: float) -> None:
+        reason = str(failure.reason) if failure else "OK"
+        self._fleet.series.attempt(address, reason)
+        executed = failure.executed if failure else True
+        self.attempts.append(Attempt(address, reason, seconds, executed, failure.message if failure else ""))
+
+    async def _after(self, error: AtomeshError, pick: Pick, idempotent: bool) -> None:
+        """Returns when another attempt is to be made; raises the error where not."""
+        if error.executed is False and isinstance(error, errors.Refused):
+            self._refused += 1
+        else:
+            self._executed += 1
+        history = History(self._executed, self._refused, len(self._fleet.balancer.candidates), idempotent)
+        now = self._clock.now()
+        decision = decide(error, history, self._budget, now, self._rng)
+        if decision.next is Next.FAIL or now + decision.delay >= self.call.deadline:
+            raise error
+        if decision.next is Next.ELSEWHERE:
+            self.call.tried = (*self.call.tried, pick.candidate)
+        elif decision.next is Next.WAIT:
+            self.call.tried, self._refused = (), 0
+        else:
+            self._fleet.series.retry(str(error.reason))
+            # Elsewhere if there is an elsewhere: the one that failed is asked last.
+            alone = len(self._fleet.balancer.candidates) == 1
+            self.call.tried = () if alone else (pick.candidate,)
+            await self._clock.sleep(decision.delay)
