@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PROTOS = ROOT / "protos"
 BUF = Path(sys.executable).with_name("buf")
+GIT = ["git", "-c", "safe.directory=*"]  # a checkout may belong to another user than the one who checks it
 COMPILER = runpy.run_path(str(ROOT / "cli" / "atomesh" / "cli" / "_protoc.py"))
 
 
@@ -50,7 +51,7 @@ def breaking(aside: Path) -> str:
     if release is None:
         return "buf breaking: there is no release tag yet, so nothing that could be broken"
     archive = subprocess.run(
-        ["git", "archive", "--format=zip", release, "protos"], cwd=ROOT, check=True, capture_output=True
+        [*GIT, "archive", "--format=zip", release, "protos"], cwd=ROOT, check=True, capture_output=True
     )
     with zipfile.ZipFile(io.BytesIO(archive.stdout)) as old:
         old.extractall(aside)
@@ -62,7 +63,7 @@ def breaking(aside: Path) -> str:
 
 def last_release() -> str | None:
     """The newest release tag behind this commit; None without one, or without git."""
-    command = ["git", "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]
+    command = [*GIT, "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*"]
     found = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     return found.stdout.strip() or None
 

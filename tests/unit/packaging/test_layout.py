@@ -16,7 +16,8 @@ SOURCE_ROOTS: list[str] = CONFIG["tool"]["hatch"]["build"]["dev-mode-dirs"]
 
 def project_files() -> list[Path]:
     """Every file that is in the repository or about to be."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    # A checkout may belong to another user than the one who tests it.
+    command = ["git", "-c", "safe.directory=*", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout.decode().split("\0")
     return [path for name in listed if name and (path := ROOT / name).is_file()]
 
