@@ -23,45 +23,47 @@ class RegistryMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Once per collector registry."""
         self.collectors = registry
-        registrations = Counter(
-            "atomesh_registry_registrations_total", "Registrations by result.", ("result",), registry=registry
-        )
+        self._count_leases()
+        self._count_commits()
+        self._count_watches()
+
+    def _count_leases(self) -> None:
+        registrations = self._counter("registrations", "Registrations by result.", "result")
         self.registered = registrations.labels("registered")
         self.incompatible = registrations.labels("incompatible")
         self.register_failed = registrations.labels("failed")
-        renewals = Counter(
-            "atomesh_registry_renewals_total", "Lease renewals by result.", ("result",), registry=registry
-        )
+        renewals = self._counter("renewals", "Lease renewals by result.", "result")
         self.renewals = {name: renewals.labels(name.lower()) for name in ("RENEWED", "UNKNOWN", "SUPERSEDED")}
-        self.expirations = Counter("atomesh_registry_expirations_total", "Leases that ran out.", registry=registry)
-        self.suspicions = Counter(
-            "atomesh_registry_suspicions_total", "Leases that ran out and were doubted instead.", registry=registry
-        )
-        self.removals = Counter("atomesh_registry_deregistrations_total", "Endpoints that left.", registry=registry)
-        commits = Counter(
-            "atomesh_registry_commits_total", "Commits to storage by result.", ("result",), registry=registry
-        )
+        self.expirations = self._counter("expirations", "Leases that ran out.")
+        self.suspicions = self._counter("suspicions", "Leases that ran out and were doubted instead.")
+        self.removals = self._counter("deregistrations", "Endpoints that left.")
+        self.self_preservation = self._gauge("self_preservation", "1 while leases are doubted rather than expired.")
+
+    def _count_commits(self) -> None:
+        commits = self._counter("commits", "Commits to storage by result.", "result")
         self.committed, self.commit_failed = commits.labels("committed"), commits.labels("failed")
         self.commit_seconds = Histogram(
-            "atomesh_registry_commit_seconds", "Time of a commit.", buckets=_COMMIT_BUCKETS, registry=registry
+            "atomesh_registry_commit_seconds", "Time of a commit.", buckets=_COMMIT_BUCKETS, registry=self.collectors
         )
         self.batch = Histogram(
-            "atomesh_registry_commit_operations", "Operations per commit.", buckets=_BATCH_BUCKETS, registry=registry
+            "atomesh_registry_commit_operations",
+            "Operations per commit.",
+            buckets=_BATCH_BUCKETS,
+            registry=self.collectors,
         )
-        events = Counter(
-            "atomesh_registry_watch_events_total", "Steps sent to watchers.", ("event",), registry=registry
-        )
+        self.revision = self._gauge("revision", "The last committed revision.")
+
+    def _count_watches(self) -> None:
+        events = self._counter("watch_events", "Steps sent to watchers.", "event")
         self.events = {name: events.labels(name) for name in ("reset", "changes", "bookmark")}
-        self.slow_watchers = Counter(
-            "atomesh_registry_slow_watchers_total", "Watches that fell behind and began anew.", registry=registry
-        )
-        self.watchers = Gauge("atomesh_registry_watchers", "Watches that are open.", registry=registry)
-        self.revision = Gauge("atomesh_registry_revision", "The last committed revision.", registry=registry)
-        self.self_preservation = Gauge(
-            "atomesh_registry_self_preservation",
-            "1 while leases are doubted rather than expired.",
-            registry=registry,
-        )
+        self.slow_watchers = self._counter("slow_watchers", "Watches that fell behind and began anew.")
+        self.watchers = self._gauge("watchers", "Watches that are open.")
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"atomesh_registry_{name}_total", about, labels, registry=self.collectors)
+
+    def _gauge(self, name: str, about: str) -> Gauge:
+        return Gauge(f"atomesh_registry_{name}", about, registry=self.collectors)
 
     def show_leases(self, counts: Callable[[], Mapping[State, int]]) -> None:
         """Adds the leases by state, counted when somebody scrapes."""

@@ -108,19 +108,22 @@ class Staging:
             last_renewed_at=operation.at,
             load=None,
         )
-        entry = Entry(fresh, operation.lease, operation.ttl).at(self._revision + 1)
-        transitions = []
+        entry = Entry(fresh, operation.lease, operation.ttl)
         if old is None:
-            transitions.append(Transition(None, entry.endpoint))
+            entry = entry.at(self._revision + 1)
+            transitions = [Transition(None, entry.endpoint)]
         elif old.endpoint.instance_id == endpoint.instance_id:
-            # The answer to its first try was lost: the same instance, a lease that it knows.
+            # The answer to its first try was lost: the same instance, with a
+            # lease that it knows. What drains still drains.
             self._ended.append(old.lease)
-            transitions.append(Transition(old.endpoint, entry.endpoint))
+            entry = replace(entry, declared=old.declared).at(self._revision + 1)
+            transitions = [Transition(old.endpoint, entry.endpoint)]
         else:
             self._ended.append(old.lease)
             self._superseded[old.lease] = None
-            transitions.append(Transition(old.endpoint, None, RemovedReason.SUPERSEDED))
-            transitions.append(Transition(None, entry.endpoint))
+            entry = entry.at(self._revision + 1)
+            gone = Transition(old.endpoint, None, RemovedReason.SUPERSEDED)
+            transitions = [gone, Transition(None, entry.endpoint)]
         self._contracts[contract.hash] = contract
         self._granted.append((entry.lease, entry.ttl))
         self._set(entry.key, entry)
@@ -168,7 +171,9 @@ class Staging:
         for entry in entries:
             old = self._get(entry.key)
             shown = replace(entry, endpoint=replace(entry.endpoint, state=entry.shown))
-            if old is not None and shown.endpoint != old.endpoint:
+            if old is None or shown == old:
+                continue
+            if shown.endpoint != old.endpoint:
                 shown = entry.at(self._revision + 1)
                 transitions.append(Transition(old.endpoint, shown.endpoint))
             self._set(entry.key, shown)
