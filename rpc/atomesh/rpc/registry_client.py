@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -215,13 +215,14 @@ class LoadSource(Protocol):
     def __call__(self) -> Load: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Entry:
     endpoint: Endpoint
     contract: ContractDescriptor
     load: LoadSource | None
     lease: Registration | None = None
     superseded: bool = False
+    refusal: str = ""
 
 
 class Registrar:
@@ -246,7 +247,6 @@ class Registrar:
         self._clock = clock
         self._rng = rng or random.Random()
         self._entries: list[_Entry] = []
-        self._wake = asyncio.Event()
         self.ready = asyncio.Event()
         self.superseded = asyncio.Event()
 
@@ -259,27 +259,26 @@ class Registrar:
         failures = 0
         while True:
             try:
-                await self._register_missing()
+                complete = await self._register_missing()
                 await self._renew()
-                failures = 0
-                pause = min((entry.lease.ttl for entry in self._entries if entry.lease), default=CALL_TIMEOUT) / 3
-            except RegistryUnavailable as error:
+                failures = 0 if complete else failures + 1
+                pause = self._pause(failures)
+            except AtomeshError as error:
                 failures += 1
                 if failures == 1:
                     log.warning("serving without a registry until it is back: %s", error)
                 pause = RECONNECT.delay(failures, self._rng)
-            except AtomeshError as error:
-                failures += 1
-                log.error("the registry refused: %s", error)
-                pause = RECONNECT.delay(failures, self._rng)
-            self._wake.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
+            await self._clock.sleep(pause)
 
-    async def drain(self) -> bool:
-        """Says DRAINING of all; whether the registry has heard it."""
-        for entry in self._entries:
+    def _pause(self, refusals: int) -> float:
+        """Seconds until the next renewal; sooner where the registry refused somebody, who may be right by then."""
+        due = min((entry.lease.ttl for entry in self._entries if entry.lease), default=CALL_TIMEOUT) / 3
+        return min(due, RECONNECT.delay(refusals, self._rng)) if refusals else due
+
+    async def drain(self, agents: Collection[str] | None = None) -> bool:
+        """Says DRAINING of these agents, None for all; whether the registry has heard it of each."""
+        heard = True
+        for entry in self._of(agents):
             entry.endpoint = replace(entry.endpoint, state=State.DRAINING)
             if entry.lease is None:
                 continue
@@ -287,30 +286,51 @@ class Registrar:
                 await self._client.update(entry.lease.lease_id, state=State.DRAINING)
             except AtomeshError as error:
                 log.warning("draining unheard by the registry: %s", error)
-                return False
-        return True
+                heard = False
+        return heard
 
-    async def leave(self) -> None:
-        """Deregisters all; what the registry does not hear, its ttl will tell it."""
-        for entry in self._entries:
+    async def leave(self, agents: Collection[str] | None = None) -> None:
+        """Deregisters these agents, None for all; what the registry does not hear, its ttl tells it."""
+        for entry in self._of(agents):
+            self._entries.remove(entry)
             if entry.lease is None:
                 continue
             try:
                 await self._client.deregister(entry.lease.lease_id)
-            except AtomeshError as error:
+            except RegistryUnavailable as error:
                 log.warning("left without telling the registry: %s", error)
                 return
-            entry.lease = None
+            except AtomeshError as error:
+                log.warning("left without telling the registry: %s", error)
 
-    async def _register_missing(self) -> None:
-        for entry in self._entries:
+    def _of(self, agents: Collection[str] | None) -> list[_Entry]:
+        return [entry for entry in self._entries if agents is None or entry.endpoint.agent in agents]
+
+    async def _register_missing(self) -> bool:
+        """Registers what has no lease; whether the registry took all. One that it refuses keeps no other out."""
+        refused = False
+        for entry in list(self._entries):
             if entry.lease is not None or entry.superseded:
                 continue
-            entry.lease = await self._client.register(entry.endpoint, entry.contract, ttl=self._ttl)
+            try:
+                entry.lease = await self._client.register(entry.endpoint, entry.contract, ttl=self._ttl)
+            except RegistryUnavailable:
+                raise
+            except AtomeshError as error:
+                if entry.refusal != error.message:  # said once, not every 2 s
+                    log.error("the registry refused %s: %s", entry.endpoint.agent, error)
+                entry.refusal, refused = error.message, True
+                continue
+            if entry not in self._entries:  # it left meanwhile
+                await self._client.deregister(entry.lease.lease_id)
+                continue
+            entry.refusal = ""
             log.info("registered %s at %s", entry.endpoint.agent, entry.endpoint.address)
             if entry.endpoint.state is State.DRAINING:
                 await self._client.update(entry.lease.lease_id, state=State.DRAINING)
-        self.ready.set()
+        if not refused:
+            self.ready.set()
+        return not refused
 
     async def _renew(self) -> None:
         held = [entry for entry in self._entries if entry.lease is not None]

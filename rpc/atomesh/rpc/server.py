@@ -207,7 +207,8 @@ def status_code(code: int) -> grpc.StatusCode:
 def _fail(context: grpc.aio.ServicerContext[Any, Any], error: AtomeshError) -> int:
     """Makes the call end with the error. Set, not aborted: grpc.aio's stop is not graceful for aborted calls (37239)."""
     status = to_status(error)
-    trailers: list[tuple[str, str | bytes]] = [(DETAILS_KEY, status.SerializeToString())]
+    # What the method has set already, such as x-request-id, stays.
+    trailers = [*(context.trailing_metadata() or ()), (DETAILS_KEY, status.SerializeToString())]
     if error.retry_after is not None:
         trailers.append((PUSHBACK_KEY, str(max(1, round(error.retry_after * 1000)))))
     context.set_code(status_code(error.code))

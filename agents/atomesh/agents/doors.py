@@ -1,0 +1,208 @@
+"""The two gRPC doors of an agent: Execute with an Any, and its contract's own service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError, Message
+
+from atomesh.agents.served import Done, ServedAgent
+from atomesh.core import headers
+from atomesh.core.context import Context
+from atomesh.core.contract import TYPE_URL_PREFIX, unpack
+from atomesh.core.errors import AtomeshError, InvalidArgument, UnknownAgent, WrongInstance, WrongType
+from atomesh.rpc.server import Server
+from atomesh.v1 import agent_pb2
+
+ServicerContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+_NANOS = 1_000_000_000
+
+
+class AnyCall:
+    """A call through AgentService.Execute."""
+
+    __slots__ = ("_grpc", "_request", "context")
+
+    def __init__(self, request: agent_pb2.ExecuteRequest, grpc_context: ServicerContext) -> None:
+        """The context is the request's, with a request id made up where it has none."""
+        self.context = Context.from_proto(request.context).with_request_id()
+        self._request = request
+        self._grpc = grpc_context
+
+    def read(self, expected: type[Message]) -> Message:
+        """The input, by the name in its type URL."""
+        return unpack(self._request.input, expected)
+
+    def timeout(self) -> float | None:
+        """What is left of the caller's `grpc-timeout`."""
+        return self._grpc.time_remaining()
+
+    def no_wait(self) -> bool:
+        """Whether the header says so."""
+        return _no_wait(self._grpc)
+
+
+class TypedCall:
+    """A call through the service that the contract's own file declares; its context is in the headers."""
+
+    __slots__ = ("_grpc", "_payload", "context")
+
+    def __init__(self, payload: bytes, context: Context, grpc_context: ServicerContext) -> None:
+        """The payload is parsed once it has a slot."""
+        self.context = context
+        self._payload = payload
+        self._grpc = grpc_context
+
+    def read(self, expected: type[Message]) -> Message:
+        """The input."""
+        try:
+            return expected.FromString(self._payload)
+        except DecodeError:
+            raise WrongType(
+                f"{len(self._payload)} bytes that do not parse as {expected.DESCRIPTOR.full_name}; "
+                "check the sender's contract"
+            ) from None
+
+    def timeout(self) -> float | None:
+        """What is left of the caller's `grpc-timeout`."""
+        return self._grpc.time_remaining()
+
+    def no_wait(self) -> bool:
+        """Whether the header says so."""
+        return _no_wait(self._grpc)
+
+
+class ExecuteDoor:
+    """AgentService.Execute for all agents of the process."""
+
+    def __init__(self, agents: Mapping[str, ServedAgent]) -> None:
+        """By name."""
+        self._agents = dict(agents)
+        if len(agents) == 1:
+            self._agents[""] = next(iter(agents.values()))
+        self._answers = {id(served): _Answer(served) for served in agents.values()}
+
+    async def execute(
+        self, request: agent_pb2.ExecuteRequest, grpc_context: ServicerContext
+    ) -> agent_pb2.ExecuteResponse:
+        """Runs an agent once."""
+        call = AnyCall(request, grpc_context)
+        try:
+            served = self._agents.get(request.agent)
+            if served is None:
+                raise unknown(request.agent, self._agents)
+            if request.instance_id and request.instance_id != served.where.instance_id:
+                raise served.with_origin(_other_instance(served, request.instance_id), call.context.request_id)
+            done = await served.run(call)
+        except AtomeshError:
+            grpc_context.set_trailing_metadata((headers.header(headers.REQUEST_ID, call.context.request_id),))
+            raise
+        return self._answers[id(served)].of(call.context.request_id, done)
+
+
+class _Answer:
+    """Makes an agent's answers. What is the same in all of them is serialized once."""
+
+    def __init__(self, served: ServedAgent) -> None:
+        self._served = served
+        self._constant = b""
+        self._type_url = TYPE_URL_PREFIX + served.spec.contract.output_type
+
+    def of(self, request_id: str, done: Done) -> agent_pb2.ExecuteResponse:
+        """The answer."""
+        served = self._served
+        response = agent_pb2.ExecuteResponse()
+        response.output.type_url = self._type_url
+        response.output.value = done.output.SerializeToString()
+        info = response.info
+        info.MergeFromString(self._constant or self._constant_part())
+        info.request_id = request_id
+        started = served.where.clock.wall() - done.took
+        info.started_at.seconds = seconds = int(started)
+        info.started_at.nanos = int((started - seconds) * _NANOS)
+        if done.waited:
+            _set(info.queue_time, done.waited)
+        _set(info.execution_time, done.took)
+        admission, load = served.admission, info.load
+        load.slots = admission.slots
+        load.in_flight = admission.in_flight
+        load.queued = admission.queued
+        load.executions = admission.executions
+        load.failures = admission.failures
+        load.refusals = admission.refusals
+        _set(load.busy, admission.busy)
+        return response
+
+    def _constant_part(self) -> bytes:
+        served = self._served
+        self._constant = agent_pb2.ExecutionInfo(
+            agent=served.spec.name,
+            version=served.spec.version,
+            instance_id=served.where.instance_id,
+            endpoint=served.where.address(),
+        ).SerializeToString()
+        return self._constant
+
+
+class TypedDoor:
+    """One service of a contract's own, for all agents of the process that have that contract."""
+
+    def __init__(self, service: str, agents: Mapping[str, ServedAgent]) -> None:
+        """By name."""
+        self._service = service
+        self._agents = agents
+
+    def add_to(self, server: Server) -> None:
+        """Adds the service. The input arrives as bytes, so that what does not parse is refused in our own words."""
+        output = next(iter(self._agents.values())).spec.contract.output
+        handler: Any = grpc.unary_unary_rpc_method_handler(self.execute, None, output.SerializeToString)
+        server.add_registered_method_handlers(self._service, {"Execute": handler})
+
+    async def execute(self, payload: bytes, grpc_context: ServicerContext) -> Message:
+        """Runs the agent that the call means, once."""
+        metadata = grpc_context.invocation_metadata() or ()
+        context = headers.decode(metadata).with_request_id()
+        grpc_context.set_trailing_metadata((headers.header(headers.REQUEST_ID, context.request_id),))
+        served = self._pick(headers.lookup(metadata, headers.AGENT))
+        return (await served.run(TypedCall(payload, context, grpc_context))).output
+
+    def _pick(self, name: str) -> ServedAgent:
+        if not name and len(self._agents) == 1:
+            return next(iter(self._agents.values()))
+        if not name:
+            raise InvalidArgument(
+                f"{' and '.join(sorted(self._agents))} are served here as {self._service}; "
+                f"name one in the header {headers.AGENT}"
+            )
+        if name not in self._agents:
+            raise unknown(name, self._agents)
+        return self._agents[name]
+
+
+def unknown(name: str, agents: Mapping[str, ServedAgent]) -> AtomeshError:
+    """The refusal of a call for an agent that is not here, or for none where there are several."""
+    here = ", ".join(sorted(known for known in agents if known))
+    if not name:
+        return InvalidArgument(f"the call names no agent, and there are several here; name one of {here}")
+    return UnknownAgent(f"no agent {name!r:.80} here; there is {here}")
+
+
+def _other_instance(served: ServedAgent, meant: str) -> WrongInstance:
+    return WrongInstance(
+        f"{served.spec.name} at {served.where.address()} is instance {served.where.instance_id}, "
+        f"not {meant!r:.80}; look again where that one is"
+    )
+
+
+def _no_wait(grpc_context: ServicerContext) -> bool:
+    return any(key == headers.NO_WAIT for key, _ in grpc_context.invocation_metadata() or ())
+
+
+def _set(duration: Any, seconds: float) -> None:
+    """Sets a google.protobuf.Duration in place."""
+    whole = int(seconds)
+    duration.seconds = whole
+    duration.nanos = int((seconds - whole) * _NANOS)

@@ -1,0 +1,95 @@
+"""Whether the event loop keeps up, and what stood in its way.
+
+A loop that is blocked renews no leases, answers no probes and lets deadlines
+pass; HTTP/2 pings are answered all the same. So a timer measures how late the
+loop is, and a thread looks on: when the timer's beat stays out for longer than
+`limit`, it logs the stack that the loop's thread stands in, once per block.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import traceback
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+
+from atomesh.core.clock import SYSTEM_CLOCK, Clock
+
+log = logging.getLogger(__name__)
+
+LIMIT = 1.0
+"""Seconds blocked before it is logged. A third of it is a large garbage
+collection; at three, with a lease of 15 s, it begins to be dangerous."""
+
+_BEATS = 4
+"""Beats per limit: a block is noticed at most a quarter of the limit late."""
+
+_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Watchdog:
+    """Watches the event loop that it is started in."""
+
+    def __init__(
+        self, registry: CollectorRegistry | None = None, *, limit: float = LIMIT, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        """`limit` in seconds. Metrics go to `registry`; without one they are shown nowhere."""
+        registry = registry or CollectorRegistry()
+        self._lag = Histogram(
+            "atomesh_event_loop_lag_seconds",
+            "How late the event loop ran a timer.",
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._last = Gauge("atomesh_event_loop_last_lag_seconds", "The latest of these lags.", registry=registry)
+        self._limit = limit
+        self._now = clock.now
+        self._beat = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the timer and the thread."""
+        self._beat = self._now()
+        self._schedule()
+        watched = threading.get_ident()
+        self._stopped.clear()
+        self._thread = threading.Thread(target=self._watch, args=(watched,), name="atomesh-watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends both."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _schedule(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._limit / _BEATS, self._beats)
+
+    def _beats(self) -> None:
+        now = self._now()
+        lag = max(0.0, now - self._beat - self._limit / _BEATS)
+        self._lag.observe(lag)
+        self._last.set(lag)
+        self._beat = now
+        self._schedule()
+
+    def _watch(self, watched: int) -> None:
+        told = -1.0
+        while not self._stopped.wait(self._limit / _BEATS):
+            beat = self._beat
+            late = self._now() - beat
+            if beat == told or late <= self._limit:
+                continue
+            told = beat
+            frame = sys._current_frames().get(watched)
+            stack = "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
+            log.warning("the event loop has been blocked for %.1f s by this:\n%s", late, stack)
