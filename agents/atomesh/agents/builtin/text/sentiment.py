@@ -4,6 +4,7 @@ C. J. Hutto and E. E. Gilbert (2014), "VADER: A Parsimonious Rule-based Model
 for Sentiment Analysis of Social Media Text", ICWSM-14. A lexicon rated by
 people and five rules (punctuation, capitals, degree words, "but", negation).
 The lexicon ships in the library's wheel; it is English and so is this.
+`judgements` adds words of reviews that it lacks.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+from atomesh.agents.builtin.text.judgements import BLAME, PRAISE, STRENGTH
 
 LANGUAGES: Final = ("en",)
 
@@ -26,7 +29,7 @@ _APOSTROPHES: Final = {ord("’"): "'", ord("‘"): "'", ord("ʼ"): "'"}
 # not neutral on labelled tweets, product reviews and film reviews, each kind
 # weighted alike; docs/text-agent.md has the table that it is judged by.
 _INTERCEPT: Final = -0.2
-_SLOPE: Final = 3.3
+_SLOPE: Final = 3.5
 _NOTHING_KNOWN: Final = 0.2
 """How often "neutral" was right where no word of the lexicon occurred: it mostly means not knowing."""
 _BALANCED: Final = 0.1
@@ -76,12 +79,19 @@ class _Neighbours(NamedTuple):
 
 
 class _LinearVader(SentimentIntensityAnalyzer):  # type: ignore[misc]  # the library carries no types
-    """VADER with the same answers in linear time.
+    """VADER with some more words, and its rules in linear time.
 
     The library lower-cases the whole text again for every word of its lexicon
     that occurs: 0.4 s for 10,000 hostile characters, where this takes 12 ms.
     Its rules look three words back and two ahead, so that much is enough.
     """
+
+    def __init__(self) -> None:
+        """Reads the lexicon from the wheel and adds what it lacks."""
+        super().__init__()
+        for words, strength in ((PRAISE, STRENGTH), (BLAME, -STRENGTH)):
+            for word in sorted(words):
+                self.lexicon.setdefault(word, strength)
 
     def sentiment_valence(
         self, valence: float, sentitext: Any, item: str, i: int, sentiments: list[float]
