@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import snowballstemmer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from atomesh.agents.builtin.text import process
 from atomesh.agents.builtin.text.languages import language
@@ -222,8 +222,8 @@ def evaluate_summaries(records: Sequence[Record]) -> Report:
             "agent": ours,
             "lead": lead[:3],
             "random": [lead[i] for i in sorted(shuffled[:3])],
-            "lead_equal_words": first_words(lead, size),
-            "random_equal_words": first_words([lead[i] for i in shuffled], size),
+            "lead, as long": first_words(lead, size),
+            "random, as long": first_words([lead[i] for i in shuffled], size),
         }
         for name, chosen in summaries.items():
             rows.setdefault(name, []).append(score("\n".join(chosen), references))
@@ -267,31 +267,33 @@ _KINDS: dict[str, Callable[[Sequence[Record]], Report]] = {
 
 
 def show(reports: Sequence[Report]) -> None:
-    """One row per set, figures x100, and how right by confidence."""
-    table = Table(title="text-processor on labelled texts (x100)")
-    for column in ("set", "texts", "figure", "value", "texts/s"):
-        table.add_column(column, justify="left" if column in ("set", "figure") else "right", overflow="fold")
+    """The figures of every set, then how right the agent was by how sure it was."""
+    table = Table(Column("set", no_wrap=True), "texts", "texts/s", "figure", Column("x100", justify="right"))
     for report in reports:
-        for i, (figure, value) in enumerate(figures_of(report)):
-            head = (report["set"], str(report["texts"])) if i == 0 else ("", "")
-            table.add_row(*head, figure, value, str(report["texts_per_second"]) if i == 0 else "")
-        for band in report["by_confidence"]:
-            name = f"right at confidence {band['from']:.2f}-{band['to']:.2f} ({band['texts']})"
-            table.add_row("", "", f"[dim]{name}[/dim]", f"[dim]{100 * band['right']:.1f}[/dim]", "")
+        head = [report["set"], str(report["texts"]), str(report["texts_per_second"])]
+        for figure, value in figures_of(report):
+            table.add_row(*head, figure, value)
+            head = ["", "", ""]
         table.add_section()
     Console().print(table)
+    print("right x100 where the confidence is (texts):")
+    for report in reports:
+        print(f"  {report['set']}:  " + "  ".join(map(band_text, report["by_confidence"])))
+
+
+def band_text(band: Report) -> str:
+    """A band of confidence in a few letters."""
+    return f"{band['from']:.2f}-{band['to']:.2f}: {100 * band['right']:.0f} ({band['texts']})"
 
 
 def figures_of(report: Report) -> list[tuple[str, str]]:
-    """What to print of one set."""
+    """What to print of one set; of summaries ROUGE-1, -2 and -L."""
     if report["kind"] == "sentiment":
         return [(name, f"{100 * report[name]:.1f}") for name in ("accuracy", "macro_f1")]
     if report["kind"] == "keywords":
         return [(name, f"{100 * report[name]:.1f}") for name in ("f1_at_5", "f1_at_10")]
-    return [
-        (f"ROUGE-1/2/L {name.replace('_', ' ')}", " / ".join(f"{100 * value:.1f}" for value in values))
-        for name, values in report["rouge_1_2_l"].items()
-    ]
+    figures = report["rouge_1_2_l"].items()
+    return [(name, " / ".join(f"{100 * value:.1f}" for value in values)) for name, values in figures]
 
 
 if __name__ == "__main__":
