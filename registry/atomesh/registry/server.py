@@ -151,6 +151,7 @@ class RegistryServer:
         )
         self._metrics.show_leases(self._ledger.counts)
         self._metrics.revision.set(stored.revision)
+        self._metrics.self_preservation.set(self._ledger.store.self_preservation)
         if stored.entries:
             log.info("restored %d endpoints at revision %d", len(stored.entries), stored.revision)
 

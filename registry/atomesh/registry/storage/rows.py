@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
+import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import Endpoint, State
+from atomesh.core.errors import AtomeshError
 from atomesh.registry.operations import Batch, Entry, Stored
 from atomesh.registry.storage.schema import corrupt
-from atomesh.v1 import registry_pb2
+from atomesh.v1 import agent_pb2, registry_pb2
 
 
 def read(database: sqlite3.Connection, path: Path) -> Stored:
@@ -23,16 +26,20 @@ def read(database: sqlite3.Connection, path: Path) -> Stored:
     """
     try:
         meta = dict(database.execute("SELECT name, value FROM meta"))
-        columns = "endpoint, lease, ttl, declared, suspect"
+        columns = "agent, address, endpoint, lease, ttl, declared, suspect, checksum"
         stored = Stored(
             store_id=str(meta["store_id"]),
             revision=int(meta["revision"]),
-            entries=tuple(_entry(*row) for row in database.execute(f"SELECT {columns} FROM endpoints")),
+            entries=tuple(_entry(row) for row in database.execute(f"SELECT {columns} FROM endpoints")),
             contracts=tuple(_contract(*row) for row in database.execute("SELECT * FROM contracts")),
             superseded=tuple(row[0] for row in database.execute("SELECT lease FROM superseded ORDER BY seq")),
         )
-    except (KeyError, ValueError, TypeError, DecodeError) as error:
+    except (KeyError, ValueError, TypeError, DecodeError, AtomeshError) as error:
         raise corrupt(path, f"a row cannot be read: {error}") from error
+    except sqlite3.OperationalError as error:
+        if "decode" in str(error):  # text that is no UTF-8 has no code of its own
+            raise corrupt(path, "a row cannot be read: text that is no UTF-8") from error
+        raise
     known = {contract.hash for contract in stored.contracts}
     for entry in stored.entries:
         if entry.endpoint.contract_hash not in known:
@@ -47,7 +54,7 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
     database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", batch.removed)
     # A lease may move from one key to none and a key from one lease to another: clear first, then fill.
     database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", [entry.key for entry in batch.put])
-    database.executemany("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?)", [_row(entry) for entry in batch.put])
+    database.executemany("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(entry) for entry in batch.put])
     database.executemany("DELETE FROM contracts WHERE hash = ?", [(name,) for name in batch.dropped_contracts])
     database.executemany(
         "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?, ?)",
@@ -63,16 +70,30 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
     database.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (batch.revision,))
 
 
-def _row(entry: Entry) -> tuple[str, str, bytes, str, float, int, int]:
+_Row: TypeAlias = tuple[str, str, bytes, str, float, int, int]
+
+
+def _row(entry: Entry) -> tuple[str, str, bytes, str, float, int, int, int]:
     blob = replace(entry.endpoint, load=None).to_proto().SerializeToString()
-    agent, address = entry.key
-    return agent, address, blob, entry.lease, entry.ttl, int(entry.declared), int(entry.suspect)
+    row: _Row = (*entry.key, blob, entry.lease, float(entry.ttl), int(entry.declared), int(entry.suspect))
+    return (*row, _checksum(row))
 
 
-def _entry(blob: bytes, lease: str, ttl: float, declared: int, suspect: int) -> Entry:
+def _entry(row: tuple[Any, ...]) -> Entry:
+    agent, address, blob, lease, ttl, declared, suspect, checksum = row
+    if _checksum((agent, address, blob, lease, ttl, declared, suspect)) != checksum:
+        raise ValueError(f"the checksum of {agent} at {address} is wrong")
     endpoint = Endpoint.from_proto(registry_pb2.Endpoint.FromString(blob))
-    return Entry(endpoint, lease, float(ttl), State(declared), bool(suspect))
+    return Entry(endpoint, lease, ttl, State(declared), bool(suspect))
+
+
+def _checksum(row: _Row) -> int:
+    return zlib.crc32(repr(row).encode("utf-8", "surrogatepass"))
 
 
 def _contract(contract_hash: str, input_type: str, output_type: str, descriptor_set: bytes) -> ContractDescriptor:
-    return ContractDescriptor(input_type, output_type, descriptor_set, contract_hash)
+    proto = agent_pb2.Contract(input_type=input_type, output_type=output_type, descriptor_set=descriptor_set)
+    contract = ContractDescriptor.from_proto(proto)
+    if contract.hash != contract_hash:
+        raise ValueError(f"the contract {input_type} -> {output_type} is not the one of its hash")
+    return contract

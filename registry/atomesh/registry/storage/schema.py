@@ -1,11 +1,13 @@
 """The tables of a registry's file, and how to tell such a file from any other.
 
     meta(name, value)           store_id and revision
-    endpoints(agent, address)   the endpoint as protobuf, its lease's fingerprint, ttl, state
+    endpoints(agent, address)   the endpoint as protobuf, its lease's fingerprint, ttl, state, a checksum
     contracts(hash)             every contract that somebody speaks
     superseded(seq, lease)      fingerprints whose owners must hear that they were replaced
 
 `application_id` says whose file it is, `user_version` which layout it has.
+SQLite keeps no checksum of a page: `integrity_check` sees a broken tree, not a
+broken value. So an endpoint's row carries a CRC, and a contract is its own.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ _TABLES = (
         ttl REAL NOT NULL,
         declared INTEGER NOT NULL,
         suspect INTEGER NOT NULL,
+        checksum INTEGER NOT NULL,
         PRIMARY KEY (agent, address)
     ) WITHOUT ROWID""",
     """CREATE TABLE contracts (
