@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -14,27 +15,22 @@ from atomesh.core import headers
 from atomesh.core.context import Context
 from atomesh.core.contract import TYPE_URL_PREFIX, unpack
 from atomesh.core.errors import AtomeshError, InvalidArgument, UnknownAgent, WrongInstance, WrongType
-from atomesh.rpc.server import Server
+from atomesh.rpc.server import Server, answer_now
 from atomesh.v1 import agent_pb2
 
 ServicerContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 _NANOS = 1_000_000_000
 
 
-class AnyCall:
-    """A call through AgentService.Execute."""
+class _GrpcCall:
+    """What both doors know of a call from gRPC."""
 
-    __slots__ = ("_grpc", "_request", "context")
+    __slots__ = ("_answering", "_grpc", "context")
 
-    def __init__(self, request: agent_pb2.ExecuteRequest, grpc_context: ServicerContext) -> None:
-        """The context is the request's, with a request id made up where it has none."""
-        self.context = Context.from_proto(request.context).with_request_id()
-        self._request = request
+    def __init__(self, context: Context, grpc_context: ServicerContext) -> None:
+        self.context = context
         self._grpc = grpc_context
-
-    def read(self, expected: type[Message]) -> Message:
-        """The input, by the name in its type URL."""
-        return unpack(self._request.input, expected)
+        self._answering: asyncio.Task[None] | None = None
 
     def timeout(self) -> float | None:
         """What is left of the caller's `grpc-timeout`."""
@@ -42,19 +38,37 @@ class AnyCall:
 
     def no_wait(self) -> bool:
         """Whether the header says so."""
-        return _no_wait(self._grpc)
+        return any(key == headers.NO_WAIT for key, _ in self._grpc.invocation_metadata() or ())
+
+    def answer(self, error: AtomeshError) -> None:
+        """Answers from a task of its own, since the handler's is busy."""
+        self._answering = asyncio.create_task(answer_now(self._grpc, error))
 
 
-class TypedCall:
+class AnyCall(_GrpcCall):
+    """A call through AgentService.Execute."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: agent_pb2.ExecuteRequest, grpc_context: ServicerContext) -> None:
+        """The context is the request's, with a request id made up where it has none."""
+        super().__init__(Context.from_proto(request.context).with_request_id(), grpc_context)
+        self._request = request
+
+    def read(self, expected: type[Message]) -> Message:
+        """The input, by the name in its type URL."""
+        return unpack(self._request.input, expected)
+
+
+class TypedCall(_GrpcCall):
     """A call through the service that the contract's own file declares; its context is in the headers."""
 
-    __slots__ = ("_grpc", "_payload", "context")
+    __slots__ = ("_payload",)
 
     def __init__(self, payload: bytes, context: Context, grpc_context: ServicerContext) -> None:
         """The payload is parsed once it has a slot."""
-        self.context = context
+        super().__init__(context, grpc_context)
         self._payload = payload
-        self._grpc = grpc_context
 
     def read(self, expected: type[Message]) -> Message:
         """The input."""
@@ -65,14 +79,6 @@ class TypedCall:
                 f"{len(self._payload)} bytes that do not parse as {expected.DESCRIPTOR.full_name}; "
                 "check the sender's contract"
             ) from None
-
-    def timeout(self) -> float | None:
-        """What is left of the caller's `grpc-timeout`."""
-        return self._grpc.time_remaining()
-
-    def no_wait(self) -> bool:
-        """Whether the header says so."""
-        return _no_wait(self._grpc)
 
 
 class ExecuteDoor:
@@ -195,10 +201,6 @@ def _other_instance(served: ServedAgent, meant: str) -> WrongInstance:
         f"{served.spec.name} at {served.where.address()} is instance {served.where.instance_id}, "
         f"not {meant!r:.80}; look again where that one is"
     )
-
-
-def _no_wait(grpc_context: ServicerContext) -> bool:
-    return any(key == headers.NO_WAIT for key, _ in grpc_context.invocation_metadata() or ())
 
 
 def _set(duration: Any, seconds: float) -> None:

@@ -51,7 +51,7 @@ def log_failure(context: ExecutionContext, error: AtomeshError | None, cause: Ex
     level = logging.ERROR if unexpected or isinstance(error, InvalidOutput) else logging.WARNING
     log.log(
         level if error.executed is not False else logging.INFO,
-        "%s: execution ended with %s: %s",
+        "%s: execution ended with %s: %.1000s",
         context.agent,
         error.reason,
         error.message,

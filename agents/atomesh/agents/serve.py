@@ -21,7 +21,7 @@ from atomesh.agents.settings import ServerOptions
 from atomesh.agents.spec import AgentOptions, resolve
 from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.core.context import DEFAULT_TIMEOUT, Context
-from atomesh.core.errors import WrongType
+from atomesh.core.errors import AtomeshError, WrongType
 
 M = TypeVar("M", bound=Message)
 
@@ -114,6 +114,9 @@ class _LocalCall:
     def no_wait(self) -> bool:
         """There is nobody to wait for."""
         return False
+
+    def answer(self, error: AtomeshError) -> None:
+        """Whoever is in the same process waits until the work has ended."""
 
 
 async def _drain(server: AgentServer, asked: asyncio.Event) -> None:

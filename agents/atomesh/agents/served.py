@@ -45,6 +45,10 @@ _CLOCKS_DIFFER = 0.01
 """Seconds by which gRPC's timer may be before ours. Less takes some deadlines
 for callers that left; more takes callers that left for deadlines."""
 
+_CLEAN_UP = 0.25
+"""Seconds for cancelled work to clean up before its caller is answered without
+it. Half answers for work that is about to say how it ended; twice is late."""
+
 
 class Call(Protocol):
     """One call as a door hands it in."""
@@ -61,6 +65,10 @@ class Call(Protocol):
 
     def no_wait(self) -> bool:
         """Whether the caller holds its calls itself; asked only where no slot is free at once."""
+        ...
+
+    def answer(self, error: AtomeshError) -> None:
+        """Answers now, while the execution runs on."""
         ...
 
 
@@ -82,6 +90,25 @@ class Where:
     """What the endpoint advertises; known once it is bound."""
     clock: Clock
     default_timeout: float
+
+
+class _Alarm:
+    """The deadline of a call whose caller gave none; gRPC itself sees to the others."""
+
+    def __init__(self, seconds: float, task: asyncio.Task[Any], late: Callable[[], None]) -> None:
+        """Cancels the task then, and calls `late` where it has not ended a moment later."""
+        self._loop = asyncio.get_running_loop()
+        self._task = task
+        self._late = late
+        self._timer = self._loop.call_later(seconds, self._ring)
+
+    def cancel(self) -> None:
+        """It is not needed any more."""
+        self._timer.cancel()
+
+    def _ring(self) -> None:
+        self._task.cancel()
+        self._timer = self._loop.call_later(_CLEAN_UP, self._late)
 
 
 class ServedAgent:
@@ -155,7 +182,7 @@ class ServedAgent:
         alarm = None
         if (timeout := call.timeout()) is None:
             timeout = self.where.default_timeout
-            alarm = asyncio.get_running_loop().call_later(timeout, task.cancel)
+            alarm = _Alarm(timeout, task, partial(self._answer_late, call))
         provided: dict[type, Any] = {}
         context = ExecutionContext(
             call.context, now + timeout, self.spec.name, self.where.instance_id, provided, self._now
@@ -172,6 +199,11 @@ class ServedAgent:
             self._running.discard(task)
             if alarm is not None:
                 alarm.cancel()
+
+    def _answer_late(self, call: Call) -> None:
+        """Answers for an execution that goes on after its deadline although it was cancelled."""
+        error = DeadlineExceeded(f"{self.spec.name}: the deadline passed, and the work goes on", executed=True)
+        call.answer(self.with_origin(error, call.context.request_id))
 
     def with_origin(self, error: AtomeshError, request_id: str) -> AtomeshError:
         """The error, saying that it arose here where it does not say where it did."""

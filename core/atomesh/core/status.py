@@ -21,7 +21,14 @@ from atomesh.core.errors import AtomeshError, Code, Origin, Violation
 _M = TypeVar("_M", bound=Message)
 DOMAIN = "atomesh"
 _BY_AGENT = "raised_by"  # ErrorInfo metadata that tells an author's own reason from ours
-_MAX_MESSAGE = 2000  # characters; the status travels in a trailer, and proxies cut headers at 8 to 16 KiB
+_MAX_MESSAGE = 1000
+"""Bytes of a message as gRPC sends it, percent-encoded, beside the status that holds it again."""
+_MAX_STATUS = 4500
+"""Bytes of a status. It travels in a trailer, in base64 where a proxy is old, and
+gRPC refuses trailers from 8 KiB on: the caller would see RESOURCE_EXHAUSTED
+instead of what happened."""
+_MAX_VIOLATIONS = 16
+"""Broken rules told of one by one; a person mends the first few and asks again."""
 _EXECUTED = {"true": True, "false": False}
 
 
@@ -75,7 +82,9 @@ def to_status(error: AtomeshError) -> status_pb2.Status:
     if isinstance(error, errors.InvalidOutput) and error.output is not None:
         details.append(error.output)
     message = _one_line(error.message)
-    return status_pb2.Status(code=error.code, message=message, details=[pack(d) for d in (*details, *error.details)])
+    return _fitted(
+        status_pb2.Status(code=error.code, message=message, details=[pack(d) for d in (*details, *error.details)])
+    )
 
 
 def from_status(status: status_pb2.Status) -> AtomeshError:
@@ -158,7 +167,7 @@ def _origin(info: error_details_pb2.ErrorInfo) -> Origin:
 
 def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:
     request = error_details_pb2.BadRequest()
-    for violation in violations:
+    for violation in violations[:_MAX_VIOLATIONS]:
         request.field_violations.add(field=violation.field, description=violation.message, reason=violation.rule)
     return request
 
@@ -184,7 +193,22 @@ def _known(packed: any_pb2.Any) -> Message:
     return packed if kind is None else _parse(packed, kind())
 
 
+def _fitted(status: status_pb2.Status) -> status_pb2.Status:
+    """The status without its largest details, as many as have to go; ErrorInfo, the first, stays."""
+    while status.ByteSize() > _MAX_STATUS and len(status.details) > 1:
+        largest = max(range(1, len(status.details)), key=lambda place: status.details[place].ByteSize())
+        name = status.details[largest].type_url.rpartition("/")[2]
+        status.message = _one_line(f"{status.message} ({name} left out: {status.details[largest].ByteSize()} bytes)")
+        del status.details[largest]
+    return status
+
+
 def _one_line(text: str) -> str:
-    """Folds control characters away: a message is one line in a log and on a terminal."""
-    folded = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return folded if len(folded) <= _MAX_MESSAGE else folded[: _MAX_MESSAGE - 1] + "…"
+    """Folds control characters away and cuts: a message is one line in a log, on a terminal and in a trailer."""
+    folded = " ".join("".join(c if c.isprintable() else " " for c in text[:_MAX_MESSAGE]).split())
+    room = _MAX_MESSAGE
+    for place, letter in enumerate(folded):
+        room -= 1 if " " <= letter <= "~" and letter != "%" else 3 * len(letter.encode("utf-8", "replace"))
+        if room < 0:
+            return folded[: max(0, place - 9)] + "…"
+    return folded if len(text) <= _MAX_MESSAGE else folded[:-1] + "…"

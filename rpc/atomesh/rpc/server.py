@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2
 from prometheus_client import CollectorRegistry
 
@@ -32,6 +32,7 @@ from atomesh.rpc.metrics import GrpcMetrics, MethodSeries
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
+Reader = Callable[[Any], Any]
 
 _STATUS_CODES: dict[int, grpc.StatusCode] = {int(code.value[0]): code for code in grpc.StatusCode}
 
@@ -119,19 +120,24 @@ class Server:
         kind = kinds.get((handler.request_streaming, handler.response_streaming), "bidi_stream")
         series = self._metrics.method(kind, service, name)
         checked = service.startswith("atomesh.v1.")
-        codec = {
-            "request_deserializer": handler.request_deserializer,
-            "response_serializer": handler.response_serializer,
-        }
+        parse, serialize = handler.request_deserializer, handler.response_serializer
+        # One request is parsed in the handler: what grpc.aio's own step cannot
+        # parse is an UNKNOWN with a Python class in it, and a trace in the log.
         if kind == "unary":
-            return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, series, checked, name), **codec)
-        if kind == "server_stream":
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(handler.unary_stream, series, checked, name), **codec
+            read = _reader(parse, checked)
+            return grpc.unary_unary_rpc_method_handler(
+                self._unary(handler.unary_unary, series, read, name), None, serialize
             )
-        return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream, series, False, name), **codec)
+        if kind == "server_stream":
+            read = _reader(parse, checked)
+            return grpc.unary_stream_rpc_method_handler(
+                self._stream(handler.unary_stream, series, read, name), None, serialize
+            )
+        return grpc.stream_stream_rpc_method_handler(
+            self._stream(handler.stream_stream, series, _as_it_is, name), parse, serialize
+        )
 
-    def _unary(self, method: Callable[..., Awaitable[Any]], series: MethodSeries, checked: bool, name: str) -> Handler:
+    def _unary(self, method: Callable[..., Awaitable[Any]], series: MethodSeries, read: Reader, name: str) -> Handler:
         now = self._clock.now
 
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -140,9 +146,7 @@ class Server:
             begun = now()
             code = code_pb2.CANCELLED  # unless it ends otherwise
             try:
-                if checked:
-                    check_request(request)
-                response = await method(request, context)
+                response = await method(read(request), context)
                 code = _code_of(context)
                 series.sent.inc()
                 return response
@@ -158,7 +162,7 @@ class Server:
 
         return handle
 
-    def _stream(self, method: Callable[..., Any], series: MethodSeries, checked: bool, name: str) -> Handler:
+    def _stream(self, method: Callable[..., Any], series: MethodSeries, read: Reader, name: str) -> Handler:
         now = self._clock.now
 
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
@@ -167,9 +171,7 @@ class Server:
             begun = now()
             code = code_pb2.CANCELLED
             try:
-                if checked:
-                    check_request(request)
-                async with contextlib.aclosing(method(request, context)) as responses:
+                async with contextlib.aclosing(method(read(request), context)) as responses:
                     async for response in responses:
                         series.sent.inc()
                         yield response
@@ -199,6 +201,27 @@ def check_request(request: Message) -> None:
         raise error
 
 
+def _reader(parse: Callable[[bytes], Any] | None, checked: bool) -> Reader:
+    """Bytes to a request; a method without a parser of its own gets the bytes."""
+    if parse is None:
+        return _as_it_is
+
+    def read(raw: bytes) -> Any:
+        try:
+            request = parse(raw)
+        except DecodeError:
+            raise InvalidArgument(f"{len(raw)} bytes that do not parse as the request; check the sender") from None
+        if checked:
+            check_request(request)
+        return request
+
+    return read
+
+
+def _as_it_is(request: Any) -> Any:
+    return request
+
+
 def status_code(code: int) -> grpc.StatusCode:
     """gRPC's enum of a code number."""
     return _STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN)
@@ -206,15 +229,29 @@ def status_code(code: int) -> grpc.StatusCode:
 
 def _fail(context: grpc.aio.ServicerContext[Any, Any], error: AtomeshError) -> int:
     """Makes the call end with the error. Set, not aborted: grpc.aio's stop is not graceful for aborted calls (37239)."""
+    code, message, trailers = _ending(context, error)
+    context.set_code(code)
+    context.set_details(message)
+    context.set_trailing_metadata(trailers)
+    return error.code
+
+
+async def answer_now(context: grpc.aio.ServicerContext[Any, Any], error: AtomeshError) -> None:
+    """Ends a call with the error from outside of its handler, which may run on; its answer goes nowhere then."""
+    code, message, trailers = _ending(context, error)
+    with contextlib.suppress(grpc.aio.AbortError):  # how abort ends where it is the handler that calls it
+        await context.abort(code, message, trailers)
+
+
+def _ending(
+    context: grpc.aio.ServicerContext[Any, Any], error: AtomeshError
+) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
     status = to_status(error)
     # What the method has set already, such as x-request-id, stays.
     trailers = [*(context.trailing_metadata() or ()), (DETAILS_KEY, status.SerializeToString())]
     if error.retry_after is not None:
         trailers.append((PUSHBACK_KEY, str(max(1, round(error.retry_after * 1000)))))
-    context.set_code(status_code(error.code))
-    context.set_details(status.message)
-    context.set_trailing_metadata(tuple(trailers))
-    return error.code
+    return status_code(error.code), status.message, tuple(trailers)
 
 
 def _crashed(name: str, error: Exception) -> AtomeshError:
