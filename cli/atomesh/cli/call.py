@@ -1,0 +1,170 @@
+"""`atomesh call AGENT JSON`: one call of any agent, from its contract alone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomesh.cli._errors import CliError, ExitCode, UsageMistake
+from atomesh.cli._flags import Dialling
+from atomesh.cli._output import note, say_json
+
+if TYPE_CHECKING:
+    from atomesh.balancer import Client, Reply
+    from atomesh.cli._settings import Settings
+
+
+@dataclass(frozen=True)
+class CallFlags(Dialling):
+    """Flags of `atomesh call`."""
+
+    deadline: Annotated[
+        float | None, typer.Option("--deadline", "--timeout", metavar="SECONDS", help="What the call may take [30].")
+    ] = None
+    policy: Annotated[
+        str | None, typer.Option("--policy", help="How an endpoint is picked [weighted_least_outstanding].")
+    ] = None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls, and whom exactly."""
+
+    user: Annotated[str, typer.Option("--user", help="The user on whose behalf.", show_default=False)] = ""
+    session: Annotated[str, typer.Option("--session", help="The user's session.", show_default=False)] = ""
+    request_id: Annotated[
+        str, typer.Option("--request-id", help="Names the request in logs [made up].", show_default=False)
+    ] = ""
+    meta: Annotated[
+        list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="A pair that travels along; repeatable.")
+    ] = None
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option("--endpoint", metavar="HOST:PORT", help="Call this address, no registry; repeatable."),
+    ] = None
+
+
+def call(
+    agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
+    input: Annotated[  # the word of the contract
+        str, typer.Argument(metavar="JSON|@FILE|-", help="The input, as JSON.", show_default=False)
+    ],
+    flags: CallFlags,
+    caller: Caller,
+    as_json: Annotated[bool, typer.Option("--json", help="Output and execution info together, as JSON.")] = False,
+    info: Annotated[bool, typer.Option("--info", help="Where and how long it ran, on stderr.")] = False,
+) -> int:
+    """Call an agent; the output is JSON on stdout.
+
+    \b
+    atomesh call text-processor '{"content": "It works.", "operation": "sentiment"}'
+    atomesh call text-processor @input.json --deadline 2 --info
+    echo '{"name": "Ada"}' | atomesh call greeter - --endpoint 127.0.0.1:7500
+    """
+    from atomesh.cli._logging import configure
+    from atomesh.cli._settings import load
+
+    settings = load(flags)
+    configure(settings, quiet=True)
+    return asyncio.run(_call(agent, input, settings, caller, (as_json, info)))
+
+
+async def _call(agent: str, argument: str, settings: Settings, caller: Caller, show: tuple[bool, bool]) -> int:
+    from atomesh.cli._messages import parse, read_argument, to_data
+
+    text, where = read_argument(argument)
+    as_json, info = show
+    if not caller.endpoint:
+        await check_registry(settings)
+    async with open_client(settings, caller.endpoint or []) as mesh:
+        contract = await contract_of(mesh, agent, caller.endpoint or [])
+        message = parse(text, where, contract.input)
+        reply = await mesh.execute(contract, message, options(settings, caller))
+        output = to_data(reply.output)
+    if as_json:
+        say_json({"output": output, "info": to_data(reply.info), "attempts": [str(a) for a in reply.attempts]})
+    else:
+        say_json(output)
+    if info:
+        note(told(reply))
+    return ExitCode.OK
+
+
+def open_client(settings: Settings, endpoints: list[str]) -> Client:
+    """A client of the registry, or of these addresses."""
+    from atomesh.balancer import Client
+
+    return Client(
+        settings.mesh.registry,
+        endpoints=endpoints,
+        policy=settings.mesh.policy,
+        timeout=settings.mesh.deadline,
+        credentials=settings.credentials.load(),
+    )
+
+
+async def check_registry(settings: Settings) -> None:
+    """Returns where a registry answers; else says at once what is there instead.
+
+    Raises:
+        RegistryUnavailable: nothing answers, or something that is no registry.
+    """
+    from atomesh.core import Selector
+    from atomesh.rpc import RegistryClient
+
+    async with RegistryClient(settings.mesh.registry, settings.credentials.load()) as client:
+        await client.discover(Selector(agent="-"))  # no agent is called so: the shortest answer
+
+
+async def contract_of(mesh: Client, agent: str, endpoints: list[str]) -> Any:
+    """The agent's contract, with classes made from its descriptors.
+
+    Raises:
+        UnknownAgent: no such agent is registered.
+        CliError: none of the addresses answers as that agent.
+    """
+    from atomesh.core.errors import UnknownAgent
+
+    try:
+        return await mesh.contract(agent)
+    except UnknownAgent:
+        if not endpoints:
+            raise
+        raise CliError(
+            f"no agent {agent!r:.80} answers at {', '.join(endpoints)}; check the address, and whether it needs TLS",
+            ExitCode.UNAVAILABLE,
+        ) from None
+
+
+def options(settings: Settings, caller: Caller) -> Any:
+    """How the call is made, from what was said."""
+    from atomesh.balancer import CallOptions
+    from atomesh.core.context import Context
+
+    context = Context(
+        request_id=caller.request_id, user_id=caller.user, session_id=caller.session, metadata=_pairs(caller.meta or [])
+    )
+    return CallOptions(timeout=settings.mesh.deadline, context=context)
+
+
+def _pairs(given: list[str]) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in given]
+    for key, equals, value in pairs:
+        if not (key and equals):
+            raise UsageMistake(f"--meta {key + equals + value!r:.80} is not KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+def told(reply: Reply[Any]) -> str:
+    """Where and how long it ran, in one line."""
+    info = reply.info
+    ran = info.execution_time.ToNanoseconds() / 1e6
+    waited = info.queue_time.ToNanoseconds() / 1e6 + reply.queue_wait * 1000
+    tried = f", after {'; '.join(map(str, reply.attempts))}" if reply.attempts else ""
+    return (
+        f"{info.agent} {info.version} at {info.endpoint} ran {ran:.1f} ms, waited {waited:.1f} ms, "
+        f"request {info.request_id}{tried}"
+    )

@@ -1,0 +1,2 @@
+import typer
+def app(): return typer.Typer()
