@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import snowballstemmer
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 
 from atomesh.agents.builtin.text import process
 from atomesh.agents.builtin.text.languages import language
@@ -45,7 +46,7 @@ class BadData(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluates each file, prints, writes the JSON; 2 where nothing could be evaluated."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description="How well the text agent does on labelled texts.")
     parser.add_argument("path", type=Path, help="a .jsonl file of labelled texts, or a folder of them")
     parser.add_argument("--output", type=Path, default=RESULTS, help="where the JSON goes")
     options = parser.parse_args(arguments)
@@ -268,13 +269,14 @@ _KINDS: dict[str, Callable[[Sequence[Record]], Report]] = {
 
 def show(reports: Sequence[Report]) -> None:
     """The figures of every set, then how right the agent was by how sure it was."""
-    table = Table(Column("set", no_wrap=True), "texts", "texts/s", "figure", Column("x100", justify="right"))
+    table = Table(box=SIMPLE)
+    for column in ("set", "texts", "texts/s", "figure", "x100"):
+        table.add_column(column, overflow="fold", no_wrap=column == "x100")
     for report in reports:
         head = [report["set"], str(report["texts"]), str(report["texts_per_second"])]
         for figure, value in figures_of(report):
             table.add_row(*head, figure, value)
             head = ["", "", ""]
-        table.add_section()
     Console().print(table)
     print("right x100 where the confidence is (texts):")
     for report in reports:

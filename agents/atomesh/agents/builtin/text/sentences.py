@@ -98,10 +98,13 @@ def _blocks(text: str) -> Iterator[Span]:
 
 
 def _paragraph(text: str, lines: list[Span]) -> Iterator[Span]:
-    if len(lines) > 1 and not _END.search(text, lines[0].start, lines[-1].end):
+    if not lines:
+        return
+    whole = Span(lines[0].start, lines[-1].end)
+    if _LIST_ITEM.match(text, *whole) or _END.search(text, *whole):
+        yield whole
+    else:
         yield from lines
-    elif lines:
-        yield Span(lines[0].start, lines[-1].end)
 
 
 class _Rules:

@@ -42,6 +42,9 @@ _FULL_LENGTH: Final = 40
 _REPETITION: Final = 0.15
 """Weight of likeness to what is chosen. 0 repeats itself on reviews, 0.5 drifts off the topic."""
 
+_SAME: Final = 0.9
+"""Likeness from which on two sentences say the same thing."""
+
 _POOL: Final = 4
 """Candidates per sentence chosen. Likeness takes 0.15 at most, so what scores far below is never chosen."""
 
@@ -133,18 +136,31 @@ def _likeness(vectors: Sequence[_Vector], weights: Sequence[float]) -> list[floa
 
 
 def _choose(vectors: Sequence[_Vector], scores: Sequence[float], most: int) -> list[int]:
-    """Greedily the best by score less likeness to the chosen; the earlier of equals."""
-    pool = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[: most * _POOL + 20]
+    """Greedily the best by score less likeness to the chosen; the earlier of equals; a repeat only for want of others."""
+    repeats = _repeats(vectors)
+    pool = sorted(range(len(scores)), key=lambda i: (i in repeats, -scores[i], i))[: most * _POOL + 20]
     left = dict.fromkeys(pool, 0.0)  # sentence: its greatest likeness to a chosen one
     chosen: list[int] = []
     while left and len(chosen) < most:
-        best = max(left, key=lambda i: ((1 - _REPETITION) * scores[i] - _REPETITION * left[i], -i))
+        best = max(left, key=lambda i: (left[i] < _SAME, (1 - _REPETITION) * scores[i] - _REPETITION * left[i], -i))
         chosen.append(best)
         del left[best]
         taken = vectors[best]
         for i in left:
             left[i] = max(left[i], sum(x * taken[stem] for stem, x in vectors[i].items() if stem in taken))
     return chosen
+
+
+def _repeats(vectors: Sequence[_Vector]) -> set[int]:
+    """The sentences whose topic words an earlier one has, each as often."""
+    seen: set[tuple[tuple[str, float], ...]] = set()
+    found: set[int] = set()
+    for i, vector in enumerate(vectors):
+        key = tuple(sorted(vector.items()))
+        if key in seen:
+            found.add(i)
+        seen.add(key)
+    return found
 
 
 def _coverage(bags: Sequence[Counter[str]], chosen: Sequence[int]) -> float:
