@@ -61,6 +61,8 @@ class _Heard:
 
     at: float
     load: Load | None = None
+    shown: tuple[Entry, Endpoint] | None = None
+    """The entry with that in it, made once per renewal: whoever asks twice gets the same object."""
 
 
 class Ledger:
@@ -125,8 +127,7 @@ class Ledger:
         if lease in self._ending or not self._lessor.renew(lease, now):
             return RenewStatus.UNKNOWN
         heard = self._heard.setdefault(lease, _Heard(wall))
-        heard.at = wall
-        heard.load = load or heard.load
+        heard.at, heard.load, heard.shown = wall, load or heard.load, None
         return RenewStatus.RENEWED
 
     def recovering(self) -> bool:
@@ -213,4 +214,8 @@ class Ledger:
 
     def _as_heard(self, entry: Entry) -> Endpoint:
         heard = self._heard.get(entry.lease)
-        return entry.endpoint if heard is None else replace(entry.endpoint, last_renewed_at=heard.at, load=heard.load)
+        if heard is None:
+            return entry.endpoint
+        if heard.shown is None or heard.shown[0] is not entry:
+            heard.shown = (entry, replace(entry.endpoint, last_renewed_at=heard.at, load=heard.load))
+        return heard.shown[1]

@@ -77,6 +77,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         self._credentials = credentials
         self._clock = clock
         self._metrics = metrics
+        self._messages = wire.Messages()
 
     async def Register(self, request: registry_pb2.RegisterRequest, context: _Context) -> registry_pb2.RegisterResponse:  # noqa: N802 # gRPC's name
         """Grants a lease once the registration is durable."""
@@ -130,7 +131,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         del context
         endpoints = self._ledger.discover(requests.selector(request))
         response = registry_pb2.DiscoverResponse(
-            endpoints=[endpoint.to_proto() for endpoint in endpoints],
+            endpoints=self._messages.endpoints(endpoints),
             position=wire.position_message(self._ledger.store.position),
             self_preservation=self._ledger.store.self_preservation,
         )
@@ -175,7 +176,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         return awake.is_set()
 
     def _step(self, step: Step) -> registry_pb2.WatchResponse:
-        response = wire.step_message(step, self._ledger.store.store_id)
+        response = wire.step_message(step, self._ledger.store.store_id, self._messages)
         self._metrics.events[str(response.WhichOneof("event"))].inc()
         if isinstance(step, Snapshot) and step.reset.reason is ResetReason.SLOW_WATCHER:
             self._metrics.slow_watchers.inc()
