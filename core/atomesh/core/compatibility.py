@@ -3,8 +3,9 @@
 While a new version rolls out, callers of the old contract reach endpoints of
 the new one and the other way round. So the rule is symmetric: a field number
 that both know must have the same name, type and cardinality on both sides; a
-field that only one knows is fine (protobuf hands unknown fields on). It is
-buf's WIRE_JSON without its rules on deletion, which concern sources.
+field that only one knows is fine (protobuf hands unknown fields on) unless it
+is `required`. It is buf's WIRE_JSON without its rules on deletion, which
+concern sources.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TypeAlias
 
 from google.protobuf import descriptor_pb2
 
-from atomesh.core.contract import ContractDescriptor, descriptor_files
+from atomesh.core.contract import ContractDescriptor, default_json_name, descriptor_files
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _Type: TypeAlias = descriptor_pb2.DescriptorProto | descriptor_pb2.EnumDescriptorProto
@@ -36,9 +37,10 @@ def incompatibility(old: ContractDescriptor, new: ContractDescriptor) -> str | N
         if name in seen or name not in old_types or name not in new_types:
             continue
         seen.add(name)
-        if difference := _difference(name, old_types[name], new_types[name]):
+        ours, theirs = old_types[name], new_types[name]
+        if difference := _difference(name, ours, theirs):
             return difference
-        pending += _types_used(old_types[name])
+        pending += _types_shared(ours, theirs)
     return None
 
 
@@ -50,10 +52,12 @@ def _difference(name: str, ours: _Type, theirs: _Type) -> str | None:
     return f"{name} is a message on one side and an enum on the other"
 
 
-def _types_used(kind: _Type) -> list[str]:
-    if not isinstance(kind, descriptor_pb2.DescriptorProto):
+def _types_shared(ours: _Type, theirs: _Type) -> list[str]:
+    """The types of the fields that both sides know: what only one side can send never meets the other's type."""
+    if not isinstance(ours, descriptor_pb2.DescriptorProto) or not isinstance(theirs, descriptor_pb2.DescriptorProto):
         return []
-    return sorted({field.type_name.lstrip(".") for field in kind.field if field.type_name}, reverse=True)
+    shared = {field.number for field in ours.field} & {field.number for field in theirs.field}
+    return sorted({f.type_name.lstrip(".") for f in ours.field if f.type_name and f.number in shared}, reverse=True)
 
 
 def _message_difference(
@@ -65,30 +69,54 @@ def _message_difference(
         if new_names.get(field.name, field.number) != field.number:
             return f"field {name}.{field.name} has number {new_names[field.name]}, was {field.number}"
         if (other := new_fields.get(field.number)) is None:
+            if field.label == _Field.LABEL_REQUIRED:
+                return f"field {name}.{field.name} is gone, and was required"
             continue
         if other.name != field.name:
             return f"field {field.number} of {name} is named {other.name}, was {field.name}"
         if (now := _shape(theirs, other)) != (was := _shape(ours, field)):
             return f"field {name}.{field.name} is {now}, was {was}"
+    old_numbers = {field.number for field in ours.field}
+    for field in theirs.field:
+        if field.label == _Field.LABEL_REQUIRED and field.number not in old_numbers:
+            return f"field {name}.{field.name} is new, and required"
     return None
 
 
 def _enum_difference(
     name: str, ours: descriptor_pb2.EnumDescriptorProto, theirs: descriptor_pb2.EnumDescriptorProto
 ) -> str | None:
-    new_values = {value.number: value.name for value in theirs.value}
-    for value in ours.value:
-        if new_values.get(value.number, value.name) != value.name:
-            return f"value {value.number} of {name} is named {new_values[value.number]}, was {value.name}"
+    old_numbers, old_names = _values(ours)
+    new_numbers, new_names = _values(theirs)
+    for value, number in old_numbers.items():
+        if new_numbers.get(value, number) != number:
+            return f"value {name}.{value} has number {new_numbers[value]}, was {number}"
+    for number in sorted(old_names.keys() & new_names.keys()):
+        # The first name is the one that JSON shows; the other side may know it as an alias.
+        was, now = old_names[number], new_names[number]
+        if was not in new_numbers or now not in old_numbers:
+            return f"value {number} of {name} is named {now}, was {was}"
     return None
 
 
+def _values(enum: descriptor_pb2.EnumDescriptorProto) -> tuple[dict[str, int], dict[int, str]]:
+    """Numbers by name, and the first name of each number."""
+    names: dict[int, str] = {}
+    for value in enum.value:
+        names.setdefault(value.number, value.name)
+    return {value.name: value.number for value in enum.value}, names
+
+
 def _shape(message: descriptor_pb2.DescriptorProto, field: descriptor_pb2.FieldDescriptorProto) -> str:
-    """A field's cardinality and type, and its oneof where that changes what parses."""
+    """A field's cardinality and type, its JSON name where it is its own, and its oneof where that changes what parses."""
     label = {_Field.LABEL_REPEATED: "repeated ", _Field.LABEL_REQUIRED: "required "}.get(field.label, "")
+    group = "group " if field.type == _Field.TYPE_GROUP else ""
     kind = field.type_name.lstrip(".") or _Field.Type.Name(field.type).removeprefix("TYPE_").lower()
+    plain = not field.json_name or field.json_name == default_json_name(field.name)
+    json = "" if plain else f" with JSON name {field.json_name}"
     inside = field.HasField("oneof_index") and not field.proto3_optional
-    return label + kind + (f" in oneof {message.oneof_decl[field.oneof_index].name}" if inside else "")
+    oneof = f" in oneof {message.oneof_decl[field.oneof_index].name}" if inside else ""
+    return label + group + kind + json + oneof
 
 
 def _index(contract: ContractDescriptor) -> _Types:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from atomesh.core.errors import InvalidArgument
+from atomesh.core.times import from_timestamp, to_timestamp
 from atomesh.v1 import context_pb2
 
 DEFAULT_TIMEOUT = 30.0
@@ -49,7 +51,7 @@ class Context:
             metadata=dict(proto.metadata) if proto.metadata else _NOTHING,
             traceparent=proto.traceparent,
             idempotency_key=proto.idempotency_key,
-            timestamp=proto.timestamp.seconds + proto.timestamp.nanos / 1e9 if proto.HasField("timestamp") else None,
+            timestamp=from_timestamp(proto.timestamp) if proto.HasField("timestamp") else None,
             via=tuple(proto.via) if proto.via else (),
         )
 
@@ -57,22 +59,42 @@ class Context:
         """The message that carries it.
 
         Raises:
-            ValueError: a string holds a lone surrogate, which is no UTF-8.
+            InvalidArgument: a field is no text, or holds a lone surrogate, which is no UTF-8.
         """
-        proto = context_pb2.Context(
-            request_id=self.request_id,
-            user_id=self.user_id,
-            session_id=self.session_id,
-            traceparent=self.traceparent,
-            idempotency_key=self.idempotency_key,
-            via=self.via,
-            metadata=self.metadata if self.metadata else None,
-        )
-        if self.timestamp is not None:
-            seconds = int(self.timestamp // 1)
-            proto.timestamp.seconds = seconds
-            proto.timestamp.nanos = int((self.timestamp - seconds) * 1e9)
-        return proto
+        try:
+            return context_pb2.Context(
+                request_id=self.request_id,
+                user_id=self.user_id,
+                session_id=self.session_id,
+                traceparent=self.traceparent,
+                idempotency_key=self.idempotency_key,
+                via=self.via,
+                metadata=self.metadata if self.metadata else None,
+                timestamp=None if self.timestamp is None else to_timestamp(self.timestamp),
+            )
+        except (TypeError, ValueError):
+            raise InvalidArgument(self._unsendable()) from None
+
+    def _unsendable(self) -> str:
+        """Which field cannot be sent, in words; protobuf does not say."""
+        fields: dict[str, Iterable[object]] = {
+            "request_id": (self.request_id,),
+            "user_id": (self.user_id,),
+            "session_id": (self.session_id,),
+            "traceparent": (self.traceparent,),
+            "idempotency_key": (self.idempotency_key,),
+            "via": self.via,
+            "metadata": (*self.metadata, *self.metadata.values()),
+        }
+        for name, values in fields.items():
+            for value in values:
+                if not isinstance(value, str):
+                    return f"context {name} holds {value!r:.80}, which is no text; make it a str"
+                if any("\ud800" <= letter <= "\udfff" for letter in value):
+                    return (
+                        f"context {name} holds a lone surrogate, which is no UTF-8, in {value!r:.80}; decode it rightly"
+                    )
+        return "the context has a field that cannot be sent"
 
     def with_request_id(self) -> Context:
         """Itself where it has a request id, else the same with a new one."""

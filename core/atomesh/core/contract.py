@@ -176,7 +176,24 @@ def _canonical(file: descriptor_pb2.FileDescriptorProto) -> bytes:
     bare = descriptor_pb2.FileDescriptorProto()
     bare.CopyFrom(file)
     bare.ClearField("source_code_info")
+    for message in bare.message_type:
+        _drop_default_json_names(message)
     return bare.SerializeToString(deterministic=True)
+
+
+def _drop_default_json_names(message: descriptor_pb2.DescriptorProto) -> None:
+    """protoc writes them into descriptor sets and leaves them out of generated code; both mean the same."""
+    for field in message.field:
+        if field.json_name == default_json_name(field.name):
+            field.ClearField("json_name")
+    for nested in message.nested_type:
+        _drop_default_json_names(nested)
+
+
+def default_json_name(name: str) -> str:
+    """The JSON name of a field that states none: `maxSentences` of `max_sentences` (protobuf's ToJsonName)."""
+    first, *others = name.split("_")
+    return first + "".join(word[:1].upper() + word[1:] for word in others)
 
 
 def _line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from types import MappingProxyType
 
+from atomesh.core.times import from_duration, from_timestamp, to_duration, to_timestamp
 from atomesh.v1 import agent_pb2, registry_pb2
 
 WELL_KNOWN_CAPABILITIES = (
@@ -70,21 +71,20 @@ class Load:
             executions=proto.executions,
             failures=proto.failures,
             refusals=proto.refusals,
-            busy=proto.busy.seconds + proto.busy.nanos / 1e9,
+            busy=from_duration(proto.busy),
         )
 
     def to_proto(self) -> agent_pb2.Load:
         """The message that carries it."""
-        proto = agent_pb2.Load(
+        return agent_pb2.Load(
             slots=self.slots,
             in_flight=self.in_flight,
             queued=self.queued,
             executions=self.executions,
             failures=self.failures,
             refusals=self.refusals,
+            busy=to_duration(self.busy),
         )
-        proto.busy.FromNanoseconds(int(self.busy * 1e9))
-        return proto
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,26 +159,25 @@ class Endpoint:
             input_type=proto.input_type,
             output_type=proto.output_type,
             contract_hash=proto.contract_hash,
-            registered_at=proto.registered_at.seconds + proto.registered_at.nanos / 1e9,
-            last_renewed_at=proto.last_renewed_at.seconds + proto.last_renewed_at.nanos / 1e9,
+            registered_at=from_timestamp(proto.registered_at),
+            last_renewed_at=from_timestamp(proto.last_renewed_at),
             revision=proto.revision,
             load=Load.from_proto(proto.load) if proto.HasField("load") else None,
         )
 
     def to_proto(self) -> registry_pb2.Endpoint:
         """The message that shows it."""
-        proto = registry_pb2.Endpoint(
+        return registry_pb2.Endpoint(
             spec=self.to_spec(),
             state=agent_pb2.ServingState.ValueType(self.state),
             input_type=self.input_type,
             output_type=self.output_type,
             contract_hash=self.contract_hash,
             revision=self.revision,
+            registered_at=to_timestamp(self.registered_at),
+            last_renewed_at=to_timestamp(self.last_renewed_at),
             load=self.load.to_proto() if self.load else None,
         )
-        proto.registered_at.FromNanoseconds(int(self.registered_at * 1e9))
-        proto.last_renewed_at.FromNanoseconds(int(self.last_renewed_at * 1e9))
-        return proto
 
 
 _SPEC_FIELDS = (

@@ -1,8 +1,8 @@
 """What can go wrong, in one tree with one root.
 
 AtomeshError
-├── InvalidArgument          a request is wrong in itself
-│   ├── InvalidInput         the input breaks its contract's rules (`violations`)
+├── InvalidArgument          a request is wrong in itself (`violations`)
+│   ├── InvalidInput         the input breaks its contract's rules
 │   └── WrongType            the input is not of the contract's type
 ├── Unauthenticated          no token, or not this one
 ├── PermissionDenied         known, but not allowed
@@ -40,9 +40,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import struct_pb2
 from google.protobuf.message import Message
 from google.rpc import code_pb2
+
+from atomesh.core.structs import from_struct, to_struct
 
 Code: TypeAlias = int  # a value of google.rpc.Code, which are gRPC's status codes
 
@@ -129,17 +131,19 @@ class InvalidArgument(AtomeshError):
     code = code_pb2.INVALID_ARGUMENT
     reason = "INVALID_ARGUMENT"
     executed = False
+    _what = "invalid request"
+
+    def __init__(self, message: str = "", *, violations: Sequence[Violation] = (), **more: Any) -> None:
+        """The message lists the violations where none is given."""
+        super().__init__(message or _listed(self._what, violations), **more)
+        self.violations = tuple(violations)
 
 
 class InvalidInput(InvalidArgument):
     """The input breaks rules of its contract."""
 
     reason = "INVALID_INPUT"
-
-    def __init__(self, message: str = "", *, violations: Sequence[Violation] = (), **more: Any) -> None:
-        """The message lists the violations where none is given."""
-        super().__init__(message or "invalid input: " + "; ".join(map(str, violations)), **more)
-        self.violations = tuple(violations)
+    _what = "invalid input"
 
 
 class WrongType(InvalidArgument):
@@ -315,12 +319,13 @@ class AgentFailed(AtomeshError):
     ) -> None:
         """`details` is a JSON-like mapping, or protobuf messages of your own.
 
+        What JSON has no word for is sent as its `str`: raising must not fail.
         `reason` is at most 63 of A-Z, 0-9 and _. `retryable` says that another
         try may go well; it is taken only where the call may run twice.
         """
-        messages = [_struct(details)] if isinstance(details, Mapping) else list(details)
+        messages = [to_struct(details)] if isinstance(details, Mapping) else list(details)
         super().__init__(message, origin=origin, retry_after=retry_after, details=messages)
-        self.reason = reason
+        self.reason = reason or type(self).reason
         self.retryable = retryable
         self.code = code_pb2.ABORTED if retryable else code_pb2.FAILED_PRECONDITION
 
@@ -329,7 +334,7 @@ class AgentFailed(AtomeshError):
         """The details as a mapping; empty where they are none."""
         for detail in self.details:
             if isinstance(detail, struct_pb2.Struct):
-                return json_format.MessageToDict(detail)
+                return from_struct(detail)
         return {}
 
 
@@ -344,7 +349,7 @@ class InvalidOutput(AtomeshError):
         self, message: str = "", *, output: Message | None = None, violations: Sequence[Violation] = (), **more: Any
     ) -> None:
         """The message lists the violations where none is given."""
-        super().__init__(message or "invalid output: " + "; ".join(map(str, violations)), **more)
+        super().__init__(message or _listed("invalid output", violations), **more)
         self.output = output
         self.violations = tuple(violations)
 
@@ -372,7 +377,5 @@ def code_name(code: Code) -> str:
     return code_pb2.Code.Name(code) if code in code_pb2.Code.values() else str(code)
 
 
-def _struct(details: Mapping[str, Any]) -> struct_pb2.Struct:
-    struct = struct_pb2.Struct()
-    struct.update(details)
-    return struct
+def _listed(what: str, violations: Sequence[Violation]) -> str:
+    return f"{what}: {'; '.join(map(str, violations))}" if violations else what

@@ -9,6 +9,8 @@ from atomesh.core.errors import InvalidArgument
 
 _AGENT = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_ZONE = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def check_agent_name(name: str) -> str:
@@ -35,7 +37,7 @@ def split_address(address: str) -> tuple[str, int]:
     if colon and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536:
         if bare != host and _is_ip(bare, 6):
             return bare, int(port)
-        if bare == host and (_is_ip(host, 4) or (len(host) <= 253 and _HOST.fullmatch(host))):
+        if bare == host and (_is_ip(host, 4) or _is_host_name(host)):
             return host, int(port)
     raise InvalidArgument(
         f"{address!r:.80} is not an address; expected host:port, such as 127.0.0.1:7400 or [::1]:7400"
@@ -58,6 +60,7 @@ def check_dialable(address: str) -> str:
         raise InvalidArgument(f"{address!r} cannot be dialled: port 0 stands for any free port; advertise the real one")
     if _is_ip(host, 4) or _is_ip(host, 6):
         ip = ipaddress.ip_address(host)
+        ip = getattr(ip, "ipv4_mapped", None) or ip  # ::ffff:0.0.0.0 is 0.0.0.0 in other clothes
         if ip.is_unspecified or ip.is_multicast:
             raise InvalidArgument(
                 f"{address!r} cannot be dialled from elsewhere; advertise the address that callers use"
@@ -67,12 +70,23 @@ def check_dialable(address: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether the host is this machine and no other can reach it there."""
-    if host == "localhost":
+    if host.lower().removesuffix(".") == "localhost":
         return True
     return (_is_ip(host, 4) or _is_ip(host, 6)) and ipaddress.ip_address(host).is_loopback
 
 
+def _is_host_name(text: str) -> bool:
+    """A DNS name whose last label is no number: to a resolver `0` is 0.0.0.0, and 127.1 and 0x7f.1 are 127.0.0.1."""
+    if len(text) > 253 or not _HOST.fullmatch(text):
+        return False
+    return not _NUMBER.fullmatch(text.removesuffix(".").rpartition(".")[2])
+
+
 def _is_ip(text: str, version: int) -> bool:
+    # An address is at most 45 characters, with its zone (RFC 4007) some more. ipaddress takes any zone at all.
+    _, percent, zone = text.partition("%")
+    if len(text) > 64 or (percent and not _ZONE.fullmatch(zone)):
+        return False
     try:
         return ipaddress.ip_address(text).version == version
     except ValueError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from atomesh.core.endpoint import Endpoint, State
+from atomesh.core.errors import InvalidArgument
 from atomesh.core.versions import parse_range
 from atomesh.v1 import agent_pb2, registry_pb2
 
@@ -45,7 +46,13 @@ class Selector:
 
     @classmethod
     def from_proto(cls, proto: registry_pb2.Selector) -> Selector:
-        """The selector that a request carries."""
+        """The selector that a request carries.
+
+        Raises:
+            InvalidArgument: a version range that is none, or a state that this version does not know.
+        """
+        if unknown := [state for state in proto.states if state not in State._value2member_map_]:
+            raise InvalidArgument(f"selector.states has {unknown[0]}, which is no ServingState")
         return cls(
             agent=proto.agent,
             capabilities=tuple(proto.capabilities),

@@ -9,9 +9,10 @@ import semver
 
 from atomesh.core.errors import InvalidArgument
 
-_CLAUSE = re.compile(r"\s*(==|!=|>=|<=|>|<)?\s*(\S+)\s*")
-# Attacks by length are cheap here: semver's own pattern is linear, and an
-# agent's version is at most 128 bytes on the wire.
+_CLAUSE = re.compile(r"(==|!=|>=|<=|>|<)?\s*(\S+)")
+_MAX_LENGTH = 256
+"""Characters; on the wire a version has at most 128. Numbers of some thousand
+digits would fail in comparisons, which Python refuses to convert."""
 
 
 @functools.lru_cache(maxsize=1024)
@@ -21,10 +22,9 @@ def parse_version(text: str) -> semver.Version:
     Raises:
         InvalidArgument: it is no semver, such as 1.2.3 or 2.0.0-rc.1.
     """
-    try:
-        return semver.Version.parse(text)
-    except ValueError:
-        raise InvalidArgument(f"version {text!r:.80} is not semver; expected such as 1.2.3 or 2.0.0-rc.1") from None
+    if len(text) > _MAX_LENGTH or not semver.Version.is_valid(text):
+        raise InvalidArgument(f"version {text!r:.80} is not semver; expected such as 1.2.3 or 2.0.0-rc.1")
+    return semver.Version.parse(text)
 
 
 class VersionRange:
@@ -52,13 +52,13 @@ def parse_range(text: str) -> VersionRange:
 
 
 def _clause(part: str, whole: str) -> tuple[str, semver.Version]:
-    matched = _CLAUSE.fullmatch(part)
+    matched = _CLAUSE.fullmatch(part.strip())
     if matched is None:
         raise InvalidArgument(
             f"version range {whole!r:.80} is not comparisons joined by commas, such as >=1.2.0,<2.0.0"
         )
     operator, text = matched.groups()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         text += ".0" * (2 - text.count("."))
     return operator or "==", parse_version(text)
 

@@ -194,11 +194,8 @@ def check_request(request: Message) -> None:
     Raises:
         InvalidArgument: it breaks a rule; the fields are named.
     """
-    violations = WIRE_RULES.check(request)
-    if violations:
-        error = InvalidArgument("invalid request: " + "; ".join(map(str, violations)))
-        error.violations = violations  # type: ignore[attr-defined] # status.py sends them where an error has some
-        raise error
+    if violations := WIRE_RULES.check(request):
+        raise InvalidArgument(violations=violations)
 
 
 def _reader(parse: Callable[[bytes], Any] | None, checked: bool) -> Reader:

@@ -1,0 +1,51 @@
+"""Seconds as floats, to and from protobuf's Timestamp and Duration, without a way to fail.
+
+A message off the wire may hold any number in either field. The float is held
+within the bounds that the two types themselves define (years 1 to 9999;
+10,000 years), so that one hostile sender's number can always be sent on.
+"""
+
+from __future__ import annotations
+
+import math
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+_YEARS_1_TO_9999 = (-62_135_596_800, 253_402_300_799)
+_TEN_THOUSAND_YEARS = 315_576_000_000
+_NANO = 1_000_000_000
+
+
+def from_timestamp(proto: timestamp_pb2.Timestamp) -> float:
+    """Unix seconds."""
+    return _within(proto.seconds + proto.nanos / _NANO, *_YEARS_1_TO_9999)
+
+
+def from_duration(proto: duration_pb2.Duration) -> float:
+    """Seconds."""
+    return _within(proto.seconds + proto.nanos / _NANO, -_TEN_THOUSAND_YEARS, _TEN_THOUSAND_YEARS)
+
+
+def to_timestamp(seconds: float) -> timestamp_pb2.Timestamp:
+    """Unix seconds as a Timestamp, to the nearest nanosecond."""
+    proto = timestamp_pb2.Timestamp()
+    proto.FromNanoseconds(_nanoseconds(_within(seconds, *_YEARS_1_TO_9999)))
+    return proto
+
+
+def to_duration(seconds: float) -> duration_pb2.Duration:
+    """Seconds as a Duration, to the nearest nanosecond."""
+    proto = duration_pb2.Duration()
+    proto.FromNanoseconds(_nanoseconds(_within(seconds, -_TEN_THOUSAND_YEARS, _TEN_THOUSAND_YEARS)))
+    return proto
+
+
+def _within(seconds: float, lowest: int, highest: int) -> float:
+    """Held within the bounds; what is not a number is 0."""
+    return 0.0 if math.isnan(seconds) else float(min(max(seconds, lowest), highest))
+
+
+def _nanoseconds(seconds: float) -> int:
+    # The parts apart: seconds of today times 10^9 are beyond a double's 53 bits.
+    whole = math.floor(seconds)
+    return whole * _NANO + round((seconds - whole) * _NANO)
