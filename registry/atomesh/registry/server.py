@@ -172,16 +172,22 @@ class RegistryServer:
         add_reflection(self._server)
         if self._http is not None:
             await self._http.start()
-        self._committing = self._tasks.spawn(committer.run(), "registry committer")
-        self._tasks.spawn(self._tick(), "registry ticker")
+        self._committing = self._tasks.spawn(self._commit(committer, self._health), "registry committer")
+        self._tasks.spawn(self._tick(committer), "registry ticker")
         await self._server.start()
         self._health.set({"": True, SERVICE_NAME: True})
         log.info("registry %s serves on %s", ledger.store.store_id[:8], self.address)
 
-    async def _tick(self) -> None:
+    async def _commit(self, committer: Committer, health: HealthService) -> None:
+        """Without commits there is no registry, and whoever asks for its health must hear so."""
+        try:
+            await committer.run()
+        finally:
+            health.set({"": False, SERVICE_NAME: False})
+
+    async def _tick(self, committer: Committer) -> None:
         """Has leases judged, for as long as the registry runs."""
-        committer = self._committer
-        while committer is not None:
+        while True:
             await self._clock.sleep(self.settings.tick)
             if self.ledger.tick(self._clock.now()):
                 committer.wake()

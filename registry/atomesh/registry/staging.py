@@ -194,7 +194,8 @@ class Staging:
             if difference := incompatibility(self._contract(contract_hash), contract):
                 raise IncompatibleContract(
                     f"the contract of {endpoint.agent} at {endpoint.address} breaks that of its live endpoints: "
-                    f"{difference}; give a breaking change a new proto package (such as text.v2) and a new agent name"
+                    f"{difference}; a breaking change needs a new proto package (such as text.v2) under a new agent name, "
+                    "or the old endpoints gone"
                 )
 
     def _owned(self, lease: str) -> Entry:

@@ -127,6 +127,26 @@ async def test_a_wall_clock_that_jumps_expires_nobody(registry: Any) -> None:
         assert len((await caller.discover()).endpoints) == 1
 
 
+async def test_a_fleet_cut_off_at_once_is_suspect_and_the_registry_says_so(registry: Any) -> None:
+    clock = ManualClock()
+    async with registry(clock=clock, settings=RegistrySettings()) as (server, caller):
+        leases = [(await caller.register(address=f"127.0.0.1:{port}")).lease_id for port in range(1, 26)]
+        watch = caller.watch(states=[agent_pb2.SERVING_STATE_SUSPECT])
+        await watch.read()
+        for _ in range(16):
+            clock.advance(1)
+            await caller.discover()
+        assert len((await watch.read()).changes.changes) == 25, "they must become SUSPECT in one step"
+        answer = await caller.discover()
+        assert answer.self_preservation
+        assert not answer.endpoints, "SUSPECT is not SERVING: whoever wants it must ask for it"
+        assert await caller.renew(*leases) == [registry_pb2.RENEW_STATUS_RENEWED] * 25
+        assert len((await watch.read()).changes.changes) == 25, "they must serve again as soon as they are heard"
+        assert not (await caller.discover()).self_preservation
+        assert server.collectors.get_sample_value("atomesh_registry_self_preservation") == 0
+        watch.cancel()
+
+
 async def test_health_and_reflection_are_there(registry: Any) -> None:
     async with registry() as (server, _), grpc.aio.insecure_channel(server.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)

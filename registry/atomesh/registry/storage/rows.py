@@ -6,16 +6,15 @@ import sqlite3
 import zlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import Endpoint, State
-from atomesh.core.errors import AtomeshError
 from atomesh.registry.operations import Batch, Entry, Stored
 from atomesh.registry.storage.schema import corrupt
-from atomesh.v1 import agent_pb2, registry_pb2
+from atomesh.v1 import registry_pb2
 
 
 def read(database: sqlite3.Connection, path: Path) -> Stored:
@@ -31,10 +30,15 @@ def read(database: sqlite3.Connection, path: Path) -> Stored:
             store_id=str(meta["store_id"]),
             revision=int(meta["revision"]),
             entries=tuple(_entry(row) for row in database.execute(f"SELECT {columns} FROM endpoints")),
-            contracts=tuple(_contract(*row) for row in database.execute("SELECT * FROM contracts")),
+            contracts=tuple(
+                _contract(row)
+                for row in database.execute(
+                    "SELECT hash, input_type, output_type, descriptor_set, checksum FROM contracts"
+                )
+            ),
             superseded=tuple(row[0] for row in database.execute("SELECT lease FROM superseded ORDER BY seq")),
         )
-    except (KeyError, ValueError, TypeError, DecodeError, AtomeshError) as error:
+    except (KeyError, ValueError, TypeError, DecodeError) as error:
         raise corrupt(path, f"a row cannot be read: {error}") from error
     except sqlite3.OperationalError as error:
         if "decode" in str(error):  # text that is no UTF-8 has no code of its own
@@ -54,11 +58,13 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
     database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", batch.removed)
     # A lease may move from one key to none and a key from one lease to another: clear first, then fill.
     database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", [entry.key for entry in batch.put])
-    database.executemany("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_row(entry) for entry in batch.put])
+    database.executemany(
+        "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_entry_row(entry) for entry in batch.put]
+    )
     database.executemany("DELETE FROM contracts WHERE hash = ?", [(name,) for name in batch.dropped_contracts])
     database.executemany(
-        "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?, ?)",
-        [(c.hash, c.input_type, c.output_type, c.descriptor_set) for c in batch.contracts],
+        "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?, ?, ?)",
+        [_contract_row(contract) for contract in batch.contracts],
     )
     if batch.superseded:
         database.executemany(
@@ -70,30 +76,33 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
     database.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (batch.revision,))
 
 
-_Row: TypeAlias = tuple[str, str, bytes, str, float, int, int]
-
-
-def _row(entry: Entry) -> tuple[str, str, bytes, str, float, int, int, int]:
+def _entry_row(entry: Entry) -> tuple[Any, ...]:
     blob = replace(entry.endpoint, load=None).to_proto().SerializeToString()
-    row: _Row = (*entry.key, blob, entry.lease, float(entry.ttl), int(entry.declared), int(entry.suspect))
-    return (*row, _checksum(row))
+    return _summed(*entry.key, blob, entry.lease, float(entry.ttl), int(entry.declared), int(entry.suspect))
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    agent, address, blob, lease, ttl, declared, suspect, checksum = row
-    if _checksum((agent, address, blob, lease, ttl, declared, suspect)) != checksum:
-        raise ValueError(f"the checksum of {agent} at {address} is wrong")
+    _, _, blob, lease, ttl, declared, suspect = _checked(row)
     endpoint = Endpoint.from_proto(registry_pb2.Endpoint.FromString(blob))
     return Entry(endpoint, lease, ttl, State(declared), bool(suspect))
 
 
-def _checksum(row: _Row) -> int:
-    return zlib.crc32(repr(row).encode("utf-8", "surrogatepass"))
+def _contract_row(contract: ContractDescriptor) -> tuple[Any, ...]:
+    return _summed(contract.hash, contract.input_type, contract.output_type, contract.descriptor_set)
 
 
-def _contract(contract_hash: str, input_type: str, output_type: str, descriptor_set: bytes) -> ContractDescriptor:
-    proto = agent_pb2.Contract(input_type=input_type, output_type=output_type, descriptor_set=descriptor_set)
-    contract = ContractDescriptor.from_proto(proto)
-    if contract.hash != contract_hash:
-        raise ValueError(f"the contract {input_type} -> {output_type} is not the one of its hash")
-    return contract
+def _contract(row: tuple[Any, ...]) -> ContractDescriptor:
+    contract_hash, input_type, output_type, descriptor_set = _checked(row)
+    return ContractDescriptor(input_type, output_type, descriptor_set, contract_hash)
+
+
+def _summed(*values: Any) -> tuple[Any, ...]:
+    """The values and their checksum, as a row."""
+    return (*values, zlib.crc32(repr(values).encode("utf-8", "surrogatepass")))
+
+
+def _checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values of a row, where its checksum is theirs."""
+    if _summed(*row[:-1]) != row:
+        raise ValueError(f"the checksum of the row {row[0]!r:.80} is wrong")
+    return row[:-1]

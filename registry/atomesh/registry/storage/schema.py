@@ -2,12 +2,12 @@
 
     meta(name, value)           store_id and revision
     endpoints(agent, address)   the endpoint as protobuf, its lease's fingerprint, ttl, state, a checksum
-    contracts(hash)             every contract that somebody speaks
+    contracts(hash)             every contract that somebody speaks, a checksum
     superseded(seq, lease)      fingerprints whose owners must hear that they were replaced
 
 `application_id` says whose file it is, `user_version` which layout it has.
 SQLite keeps no checksum of a page: `integrity_check` sees a broken tree, not a
-broken value. So an endpoint's row carries a CRC, and a contract is its own.
+broken value. So the rows that matter carry a CRC.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _TABLES = (
         hash TEXT PRIMARY KEY,
         input_type TEXT NOT NULL,
         output_type TEXT NOT NULL,
-        descriptor_set BLOB NOT NULL
+        descriptor_set BLOB NOT NULL,
+        checksum INTEGER NOT NULL
     ) WITHOUT ROWID""",
     "CREATE TABLE superseded (seq INTEGER PRIMARY KEY AUTOINCREMENT, lease TEXT NOT NULL UNIQUE)",
 )

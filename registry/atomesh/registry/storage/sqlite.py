@@ -20,7 +20,7 @@ from typing import TypeVar
 from atomesh.registry.errors import CommitFailed, StorageError, StoreUnusable
 from atomesh.registry.operations import Batch, Stored
 from atomesh.registry.storage import rows
-from atomesh.registry.storage.schema import check_file, check_schema, create_schema, explain
+from atomesh.registry.storage.schema import check_file, check_schema, corrupt, create_schema, explain
 
 _T = TypeVar("_T")
 
@@ -92,6 +92,9 @@ class SQLiteStorage:
             return rows.read(self._database, self.path)
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
+        except UnicodeDecodeError as error:
+            # CPython reads SQLite's complaint as UTF-8, and it may quote the damage.
+            raise corrupt(self.path, "its schema is no UTF-8") from error
 
     def _commit(self, batch: Batch) -> None:
         database = self._database
