@@ -119,7 +119,7 @@ def _rules(options: Any, extension: Any) -> Iterator[str]:
 
 
 def _short(rules: Message, path: str) -> Iterator[str]:
-    for field, value in rules.ListFields():
+    for field, value in sorted(rules.ListFields(), key=lambda pair: not pair[0].name.startswith(("gt", "min"))):
         if field.name == "cel":
             yield from (_cut(cel.message or cel.expression or cel.id) for cel in value)
         elif field.is_repeated:
@@ -132,7 +132,7 @@ def _short(rules: Message, path: str) -> Iterator[str]:
         elif value is True:
             yield f"{path}{field.name}"
         else:
-            yield f"{path}{field.name} {value}"
+            yield f"{path}{field.name} {value:g}" if isinstance(value, float) else f"{path}{field.name} {value}"
 
 
 def _plain(value: Message) -> str:

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -37,8 +37,16 @@ _KEPT_LINES = 20
 class Child:
     """One process `python -m atomesh ...`."""
 
-    def __init__(self, name: str, arguments: Sequence[str], heard: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        heard: Callable[[str, str], None],
+        *,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """`heard(name, line)` is given what it writes to stderr. Nothing is started yet."""
+        self._environment = None if environment is None else dict(environment)
         self.name = name
         self.ready: dict[str, Any] = {}
         """What it said when it was ready: address, http, pid."""
@@ -66,6 +74,11 @@ class Child:
         return self._process.pid if self._process is not None else 0
 
     @property
+    def exit_code(self) -> int | None:
+        """Negative for a signal; None while it runs."""
+        return self._process.returncode if self._process is not None else None
+
+    @property
     def running(self) -> bool:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.returncode is None
@@ -82,6 +95,7 @@ class Child:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            env=self._environment,
             # Ctrl-C goes to the whole group of the terminal; who stops when is ours to say.
             start_new_session=True,
         )
@@ -127,7 +141,7 @@ class Child:
 
     def how_it_ended(self) -> str:
         """`with exit code 1`, `by SIGKILL`."""
-        code = self._process.returncode if self._process is not None else None
+        code = self.exit_code
         if code is not None and code < 0:
             return f"by {signal.Signals(-code).name}"
         return f"with exit code {code}"
