@@ -13,6 +13,7 @@ import datetime
 import json
 import random
 import re
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -30,8 +31,9 @@ from atomesh.agents.builtin.text.sentences import fold, sentences
 from atomesh.text.v1 import text_pb2
 
 Record: TypeAlias = dict[str, Any]
-Report: TypeAlias = dict[str, Any]
+Report: TypeAlias = Record
 Judged: TypeAlias = tuple[float, float]  # the agent's confidence, how right it was (0..1)
+Rouge: TypeAlias = Callable[[str, Sequence[str]], tuple[float, float, float]]
 
 LIMIT = 10_000
 RESULTS = Path(__file__).parent / "results" / "eval-text.json"
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         reports = [evaluate(file) for file in find(options.path)]
-    except (BadData, OSError) as error:
+    except (BadData, OSError, UnicodeDecodeError) as error:
         print(f"eval-text: {error}", file=sys.stderr)
         return 2
     show(reports)
@@ -87,10 +89,11 @@ def load(file: Path) -> list[Record]:
     Raises:
         BadData: a line is no JSON object with a text, or there is none at all.
     """
+    content = file.read_text(encoding="utf-8").strip()
+    if not content:
+        raise BadData(f"{file} is empty")
     records = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, line in enumerate(content.split("\n"), start=1):  # a text may hold a U+2028: no splitlines()
         try:
             record = json.loads(line)
         except ValueError as error:
@@ -98,8 +101,6 @@ def load(file: Path) -> list[Record]:
         if not isinstance(record, dict) or not isinstance(record.get("text"), str):
             raise BadData(f'{file}:{number}: no object with a field "text"')
         records.append(record)
-    if not records:
-        raise BadData(f"{file} is empty")
     return records
 
 
@@ -181,9 +182,6 @@ def evaluate_keywords(records: Sequence[Record]) -> Report:
     }
 
 
-Rouge: TypeAlias = Callable[[str, Sequence[str]], tuple[float, float, float]]
-
-
 def rouge() -> Rouge:
     """F of ROUGE-1, -2 and -L, each against its best reference.
 
@@ -211,7 +209,7 @@ def evaluate_summaries(records: Sequence[Record]) -> Report:
     outputs, rate = run(records, "summarize")
     rng = random.Random(20_260)
     rows: dict[str, list[tuple[float, float, float]]] = {}
-    judged: list[Judged] = []
+    judged = []
     for record, output in zip(records, outputs, strict=True):
         references = record.get("summaries") or [record["summary"]]
         content = cut(record["text"])
@@ -246,8 +244,7 @@ def first_words(chosen: Sequence[str], size: int) -> list[str]:
 
 def mean(values: Iterable[float]) -> float:
     """The mean to four places; 0 of nothing."""
-    listed = list(values)
-    return round(sum(listed) / len(listed), 4) if listed else 0.0
+    return round(statistics.fmean(listed), 4) if (listed := list(values)) else 0.0
 
 
 def bands(judged: Sequence[Judged], edges: Sequence[float]) -> list[Report]:
@@ -269,7 +266,7 @@ _KINDS: dict[str, Callable[[Sequence[Record]], Report]] = {
 
 def show(reports: Sequence[Report]) -> None:
     """The figures of every set, then how right the agent was by how sure it was."""
-    table = Table(box=SIMPLE)
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
     for column in ("set", "texts", "texts/s", "figure", "x100"):
         table.add_column(column, overflow="fold", no_wrap=column == "x100")
     for report in reports:

@@ -1,4 +1,4 @@
-"""Texts that break text processors, each with a name; any test that asks for `nasty` runs once for each."""
+"""Texts that break text processors, each with a name; a test that asks for `nasty` runs once for each."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ NASTY: dict[str, str] = {
     "shouting": "THIS IS GREAT!!! REALLY??? NO!!! WORST. EVER.",
     "emoticons": ":) :( :D >:[ <3 </3 xD ;-) :'(",
 }
+
+
+@pytest.fixture
+def nasty_texts() -> tuple[str, ...]:
+    return tuple(NASTY.values())
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
