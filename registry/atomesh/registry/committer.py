@@ -107,8 +107,13 @@ class Committer:
             log.exception("a batch of %d operations failed unexpectedly", len(taken))
             self._refuse(taken, "the registry failed unexpectedly; nothing was changed, its log has the reason")
             return
-        if not staged.batch.empty:
-            self._publish(staged)
+        try:
+            if not staged.batch.empty:
+                self._publish(staged)
+        except BaseException:
+            # Durable, but not visible: only a restart, which reads the store, makes one story of it again.
+            self._refuse(taken, "the registry failed after a commit and has to be restarted; its log has the reason")
+            raise
         for (_, done), result in zip(taken, staged.results, strict=True):
             _settle(done, result)
 

@@ -137,3 +137,30 @@ async def test_many_watchers_all_see_everything_in_order(registry: Any) -> None:
             revisions = [(await watch.read()).position.revision for _ in range(100)]
             assert revisions == list(range(1, 101))
             watch.cancel()
+
+
+async def test_a_watcher_that_never_reads_does_not_hold_up_the_end(registry: Any) -> None:
+    async with registry() as (server, caller):
+        asleep = caller.watch()
+        granted = await caller.register(metadata={f"key-{number}": "v" * 1000 for number in range(60)})
+        for slots in range(2, 152):
+            await caller.stub.Update(registry_pb2.UpdateRequest(lease_id=granted.lease_id, slots=slots))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        await server.stop()
+        assert loop.time() - begun < 3, "a stream that cannot be written must be cut off after the grace"
+        assert len(server.ledger.hub) == 0
+        asleep.cancel()
+
+
+async def test_watches_that_come_and_go_by_the_hundred_leave_nothing(registry: Any) -> None:
+    async with registry() as (server, caller):
+        for _ in range(5):
+            watches = [caller.watch(agent=f"agent-{number}") for number in range(40)]
+            await caller.register("agent-7")
+            for number, watch in enumerate(watches):
+                if number % 2:
+                    await watch.read()
+                watch.cancel()
+        await settled(lambda: len(server.ledger.hub) == 0)
+        assert server.ledger.hub._watchers == {}

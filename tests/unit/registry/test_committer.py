@@ -154,6 +154,20 @@ async def test_a_store_that_goes_mad_refuses_its_batch_and_no_more(
         assert await committer.submit(register(2)) == 1
 
 
+async def test_a_registry_that_cannot_show_what_is_durable_refuses_all_until_it_is_restarted(
+    world: Any, virtual_clock: Any, register: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits = Commits(world, virtual_clock)
+    monkeypatch.setattr(world.ledger, "apply", lambda staged, now: 1 / 0)
+    task = asyncio.create_task(commits.committer.run())
+    for port in (1, 2):
+        async with asyncio.timeout(5):
+            with pytest.raises(RegistryUnavailable, match="restarted|stopping"):
+                await commits.committer.submit(register(port))
+    with pytest.raises(ZeroDivisionError):
+        await task
+
+
 async def test_a_refused_operation_does_not_wait_for_the_others_of_its_batch_to_fail(
     world: Any, virtual_clock: Any, register: Any, contract: Any
 ) -> None:
