@@ -162,7 +162,7 @@ async def test_a_registry_that_cannot_show_what_is_durable_refuses_all_until_it_
     task = asyncio.create_task(commits.committer.run())
     for port in (1, 2):
         async with asyncio.timeout(5):
-            with pytest.raises(RegistryUnavailable, match="restarted|stopping"):
+            with pytest.raises(RegistryUnavailable, match=r"restarted|stopping"):
                 await commits.committer.submit(register(port))
     with pytest.raises(ZeroDivisionError):
         await task
