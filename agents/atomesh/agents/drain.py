@@ -19,7 +19,8 @@ from atomesh.core.endpoint import ALL_STATES, State
 from atomesh.core.errors import AtomeshError
 from atomesh.core.selector import Selector
 from atomesh.core.updates import Added, Changed, Removed, Reset, WatchEvent
-from atomesh.rpc.registry_client import Registrar, RegistryClient
+from atomesh.rpc.registrar import Registrar
+from atomesh.rpc.registry_client import RegistryClient
 from atomesh.rpc.services import HealthService
 from atomesh.rpc.tasks import Tasks
 

@@ -32,7 +32,8 @@ from atomesh.core.endpoint import State
 from atomesh.core.errors import InvalidArgument
 from atomesh.rpc.http import HttpServer, Page, metrics_page
 from atomesh.rpc.metrics import GrpcMetrics
-from atomesh.rpc.registry_client import Registrar, RegistryClient
+from atomesh.rpc.registrar import Registrar
+from atomesh.rpc.registry_client import RegistryClient
 from atomesh.rpc.server import Server
 from atomesh.rpc.services import HealthService, add_reflection
 from atomesh.rpc.tasks import Tasks

@@ -54,13 +54,42 @@ def open_channel(address: str, credentials: Credentials = PLAINTEXT) -> grpc.aio
     return grpc.aio.secure_channel(address, secure, options=_OPTIONS)
 
 
+_CAUSES = (
+    ("certificate has expired", "the server's certificate has expired; renew it where the server runs"),
+    ("certificate is not yet valid", "the server's certificate is not valid yet; check the clocks of both machines"),
+    ("is not in peer certificate", "the server's certificate names other hosts; dial one that it names"),
+    ("Hostname Verification Check", "the server's certificate names other hosts; dial one that it names"),
+    ("CERTIFICATE_VERIFY_FAILED", "the server's certificate is not signed by --tls-ca; give the CA that signed it"),
+    ("WRONG_VERSION_NUMBER", "the server speaks plaintext; leave --tls-ca out, or give the server a certificate"),
+    ("http1.x server", "that is an HTTP/1.1 server, not a gRPC one; is it the port of /metrics?"),
+    (
+        "Socket closed",
+        "the server hung up at once; if it speaks TLS, give --tls-ca, for mTLS --tls-cert and --tls-key too",
+    ),
+)
+"""What gRPC says of a connection that never came about, and what it means to an operator."""
+
+
+def cause_of(message: str) -> str:
+    """Why no connection came about and what to do, where gRPC's message gives that away; else empty."""
+    if "failed to connect" not in message:
+        return ""
+    return next((cause for sign, cause in _CAUSES if sign in message), "")
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError) -> AtomeshError:
     """The error that a failed call carries."""
+    code: Any = error.code()
+    number: int = code.value[0]
     for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY and isinstance(value, bytes):
             try:
-                return from_status(status_pb2.Status.FromString(value))
+                status = status_pb2.Status.FromString(value)
             except DecodeError:
                 break  # details that do not parse: the plain code still stands
-    code: Any = error.code()
-    return from_code(code.value[0], error.details() or code.name)
+            if status.code != number:
+                break  # details of something else, such as OK: nor may they speak for it
+            return from_status(status)
+    message = error.details() or code.name
+    cause = cause_of(message)
+    return from_code(number, f"{cause} ({message})" if cause else message)

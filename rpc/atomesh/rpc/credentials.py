@@ -15,11 +15,15 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 
 from atomesh.core.errors import InvalidArgument, Unauthenticated
 from atomesh.core.names import is_loopback, split_address
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _BEARER = "Bearer "
 
@@ -33,6 +37,13 @@ class Credentials:
     tls_ca: bytes | None = None
     token: str = field(default="", repr=False)
     insecure: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises InvalidArgument for half a pair, which a server would take for plaintext, and for no sendable token."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise InvalidArgument("--tls-cert and --tls-key go together; give both or neither")
+        if not (self.token.isascii() and self.token.isprintable()):
+            raise InvalidArgument("the token is not printable ASCII, which is all that a header can carry")
 
     @property
     def has_tls(self) -> bool:
@@ -106,18 +117,19 @@ def load_credentials(
 
     Raises:
         InvalidArgument: a file that cannot be read, half a pair, a certificate
-            that has expired or is none, an empty token.
+            that has expired or is none, a key that is not its, an empty token.
     """
-    if (tls_cert is None) != (tls_key is None):
-        raise InvalidArgument("--tls-cert and --tls-key go together; give both or neither")
+    now = now or datetime.datetime.now(datetime.UTC)
     cert, ca = _read(tls_cert, "--tls-cert"), _read(tls_ca, "--tls-ca")
-    for path, pem, flag in ((tls_cert, cert, "--tls-cert"), (tls_ca, ca, "--tls-ca")):
-        if pem is not None:
-            _check_certificate(f"{flag} {path}", pem, now or datetime.datetime.now(datetime.UTC))
+    key = _read(tls_key, "--tls-key")
+    if ca is not None:
+        _check_authorities(f"--tls-ca {tls_ca}", ca, now)
+    if cert is not None and key is not None:
+        _check_pair(f"--tls-cert {tls_cert}", cert, f"--tls-key {tls_key}", key, now)
     token = (_read(token_file, "--token-file") or b"").decode("utf-8", "replace").strip()
     if token_file is not None and not (token and token.isascii() and token.isprintable()):
         raise InvalidArgument(f"--token-file {token_file} holds no token; expected one line of printable ASCII")
-    return Credentials(cert, _read(tls_key, "--tls-key"), ca, token, insecure)
+    return Credentials(cert, key, ca, token, insecure)
 
 
 def _read(path: Path | None, flag: str) -> bytes | None:
@@ -129,17 +141,45 @@ def _read(path: Path | None, flag: str) -> bytes | None:
         raise InvalidArgument(f"{flag} {path} cannot be read: {error.strerror or error}") from None
 
 
-def _check_certificate(what: str, pem: bytes, now: datetime.datetime) -> None:
+def _check_pair(what: str, pem: bytes, whose: str, key: bytes, now: datetime.datetime) -> None:
+    """gRPC says of a key that does not fit no more than that it cannot bind the port."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # only who uses TLS pays for the import
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    certificate = _certificates(what, pem)[0]  # the process's own; those of its chain follow
+    if wrong := _out_of_date(certificate, now):
+        raise InvalidArgument(f"{what} {wrong}")
+    try:
+        private = load_pem_private_key(key, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise InvalidArgument(f"{whose} is not a PEM private key without a passphrase") from None
+    if private.public_key() != certificate.public_key():
+        raise InvalidArgument(f"{whose} is not the key of {what}; give the two that were made together")
+
+
+def _check_authorities(what: str, pem: bytes, now: datetime.datetime) -> None:
+    """While a CA is replaced, its file holds two: one that is good will do."""
+    wrongs = [_out_of_date(certificate, now) for certificate in _certificates(what, pem)]
+    if all(wrongs):
+        raise InvalidArgument(f"{what} {wrongs[0]}")
+
+
+def _certificates(what: str, pem: bytes) -> list[x509.Certificate]:
     from cryptography import x509  # only who uses TLS pays for the import
 
     try:
-        certificate = x509.load_pem_x509_certificate(pem)
+        return x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise InvalidArgument(f"{what} is not a PEM certificate") from None
+
+
+def _out_of_date(certificate: x509.Certificate, now: datetime.datetime) -> str:
+    """What is wrong with its dates, in words; empty where they are right."""
     if certificate.not_valid_after_utc < now:
-        raise InvalidArgument(f"{what} expired on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it")
+        return f"expired on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it"
     if certificate.not_valid_before_utc > now:
-        raise InvalidArgument(f"{what} is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}; check the clock")
+        return f"is valid only from {certificate.not_valid_before_utc:%Y-%m-%d}; check the clock"
+    return ""
 
 
 def _bytes(value: str | bytes) -> bytes:

@@ -77,6 +77,8 @@ class HttpServer:
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]), name=f"http {self.address}")
         while not self._server.started and not self._task.done():
             await asyncio.wait([self._task], timeout=0.005)
+        if self._task.done():
+            await self._task  # it did not come up, and says why
 
     async def stop(self) -> None:
         """Ends; requests in progress have a second."""

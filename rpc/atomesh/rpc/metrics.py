@@ -7,9 +7,10 @@ looking them up costs more than counting does.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry
 
 from atomesh.core.errors import Code, code_name
+from atomesh.rpc.counting import Count, CounterFamily, HistogramFamily
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100)
 """Seconds. To 100 because agents are slow: an LLM call of a minute must not fall off the end."""
@@ -23,21 +24,25 @@ class GrpcMetrics:
     def __init__(self, side: str, registry: CollectorRegistry) -> None:
         """Registers the families; once per registry and side."""
         done = "handled by the server" if side == "server" else "completed by the client"
-        self.started = Counter(f"grpc_{side}_started_total", f"RPCs started on the {side}.", _LABELS, registry=registry)
-        self.handled = Counter(
+        self.started = CounterFamily(
+            f"grpc_{side}_started_total", f"RPCs started on the {side}.", _LABELS, registry=registry
+        )
+        self.handled = CounterFamily(
             f"grpc_{side}_handled_total", f"RPCs {done}, by code.", (*_LABELS, "grpc_code"), registry=registry
         )
-        self.seconds = Histogram(
+        self.seconds = HistogramFamily(
             f"grpc_{side}_handling_seconds",
             f"Time until RPCs were {done}.",
             _LABELS,
             buckets=BUCKETS,
             registry=registry,
         )
-        self.received = Counter(
+        self.received = CounterFamily(
             f"grpc_{side}_msg_received_total", f"Messages received by the {side}.", _LABELS, registry=registry
         )
-        self.sent = Counter(f"grpc_{side}_msg_sent_total", f"Messages sent by the {side}.", _LABELS, registry=registry)
+        self.sent = CounterFamily(
+            f"grpc_{side}_msg_sent_total", f"Messages sent by the {side}.", _LABELS, registry=registry
+        )
 
     def method(self, grpc_type: str, service: str, method: str) -> MethodSeries:
         """The series of one method, bound."""
@@ -53,7 +58,7 @@ class MethodSeries:
         """Binds the labels."""
         self._labels = labels
         self._handled = families.handled
-        self._codes: dict[Code, Counter] = {}
+        self._codes: dict[Code, Count] = {}
         self.started = families.started.labels(*labels)
         self.seconds = families.seconds.labels(*labels)
         self.received = families.received.labels(*labels)

@@ -1,4 +1,4 @@
-"""The registry as its clients see it: ask, follow, and stay registered."""
+"""The registry as its clients see it: ask, and follow. `registrar.py` stays registered."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Awaitable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self, TypeVar
 
 import grpc.aio
 
@@ -19,6 +20,7 @@ from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import Endpoint, Load, State
 from atomesh.core.errors import AtomeshError, ConnectionLost, DeadlineExceeded, RegistryUnavailable, RemoteError
 from atomesh.core.selector import Selector
+from atomesh.core.times import from_duration, to_duration
 from atomesh.core.updates import (
     Added,
     Changed,
@@ -30,13 +32,17 @@ from atomesh.core.updates import (
     Update,
     WatchEvent,
 )
-from atomesh.rpc.channel import from_rpc_error, open_channel
+from atomesh.rpc.channel import cause_of, from_rpc_error, open_channel
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.v1 import agent_pb2, registry_pb2, registry_pb2_grpc
 
 log = logging.getLogger(__name__)
+_E = TypeVar("_E", bound=IntEnum)
 
 DEFAULT_ADDRESS = "127.0.0.1:7400"
+
+MOST_RENEWALS = 1000
+"""Leases in one request, the limit in registry.proto."""
 
 CALL_TIMEOUT = 5.0
 """Seconds for one answer. A registry that takes longer is as good as gone, and
@@ -55,7 +61,7 @@ recovery of a fleet under a third of the default ttl of 15 s."""
 class Registration:
     """What the registry granted."""
 
-    lease_id: str
+    lease_id: str = field(repr=False)  # whoever has it can change the endpoint
     ttl: float
     position: Position
 
@@ -104,19 +110,27 @@ class RegistryClient:
         """Registers an endpoint; `ttl` in seconds, None for the registry's default."""
         request = registry_pb2.RegisterRequest(spec=endpoint.to_spec(), contract=contract.to_proto())
         if ttl is not None:
-            request.ttl.FromNanoseconds(int(ttl * 1e9))
+            request.ttl.CopyFrom(to_duration(ttl))
         answer = await self._ask(self._stub.Register(request, timeout=CALL_TIMEOUT, metadata=self._metadata))
-        granted = answer.ttl.seconds + answer.ttl.nanos / 1e9
-        return Registration(answer.lease_id, granted, _position(answer.position))
+        return Registration(answer.lease_id, from_duration(answer.ttl), _position(answer.position))
 
     async def renew(self, leases: Sequence[tuple[str, Load | None]]) -> list[int]:
-        """A RenewStatus for each lease, in order; at most 1,000."""
-        request = registry_pb2.RenewRequest(
-            renewals=[
-                registry_pb2.Renewal(lease_id=lease, load=load.to_proto() if load else None) for lease, load in leases
+        """A RenewStatus for each lease, in order; more than a request holds go in several."""
+        statuses: list[int] = []
+        for first in range(0, len(leases), MOST_RENEWALS):
+            batch = leases[first : first + MOST_RENEWALS]
+            renewals = [
+                registry_pb2.Renewal(lease_id=lease, load=load.to_proto() if load else None) for lease, load in batch
             ]
-        )
-        return list((await self._ask(self._stub.Renew(request, timeout=CALL_TIMEOUT))).statuses)
+            request = registry_pb2.RenewRequest(renewals=renewals)
+            answer = await self._ask(self._stub.Renew(request, timeout=CALL_TIMEOUT))
+            if len(answer.statuses) != len(batch):
+                raise RegistryUnavailable(
+                    f"{self.address} answered {len(batch)} renewals with {len(answer.statuses)} statuses; "
+                    "it does not speak atomesh.v1"
+                )
+            statuses += answer.statuses
+        return statuses
 
     async def update(self, lease_id: str, *, state: State | None = None, slots: int | None = None) -> Position:
         """Changes what is given; the position in which that became visible."""
@@ -176,6 +190,8 @@ class RegistryClient:
 
     def _explain(self, error: AtomeshError) -> AtomeshError:
         """Says in one line what is wrong with a registry that does not answer as one."""
+        if isinstance(error, ConnectionLost) and cause_of(error.message):
+            return RegistryUnavailable(f"registry {self.address}: {error.message}")
         if isinstance(error, ConnectionLost | DeadlineExceeded):
             return RegistryUnavailable(
                 f"no registry answers at {self.address} ({error.message}); start one with `atomesh registry`, "
@@ -209,163 +225,29 @@ async def follow(
         await clock.sleep(RECONNECT.delay(failures, rng))
 
 
-class LoadSource(Protocol):
-    """Called for an endpoint's load at each renewal."""
-
-    def __call__(self) -> Load: ...
-
-
-@dataclass(slots=True, eq=False)
-class _Entry:
-    endpoint: Endpoint
-    contract: ContractDescriptor
-    load: LoadSource | None
-    lease: Registration | None = None
-    superseded: bool = False
-    refusal: str = ""
-
-
-class Registrar:
-    """Keeps the endpoints of one process registered, whatever happens to the registry.
-
-    `ready` is set once all are registered for the first time. A lease that the
-    registry no longer knows is registered again; one that was SUPERSEDED is
-    given up, and `superseded` is set: another process has the address.
-    """
-
-    def __init__(
-        self,
-        client: RegistryClient,
-        *,
-        ttl: float | None = None,
-        clock: Clock = SYSTEM_CLOCK,
-        rng: random.Random | None = None,
-    ) -> None:
-        """`ttl` in seconds, None for the registry's default."""
-        self._client = client
-        self._ttl = ttl
-        self._clock = clock
-        self._rng = rng or random.Random()
-        self._entries: list[_Entry] = []
-        self.ready = asyncio.Event()
-        self.superseded = asyncio.Event()
-
-    def add(self, endpoint: Endpoint, contract: ContractDescriptor, load: LoadSource | None = None) -> None:
-        """An endpoint to keep registered; before `run`."""
-        self._entries.append(_Entry(endpoint, contract, load))
-
-    async def run(self) -> None:
-        """Registers and renews until cancelled."""
-        failures = 0
-        while True:
-            try:
-                complete = await self._register_missing()
-                await self._renew()
-                failures = 0 if complete else failures + 1
-                pause = self._pause(failures)
-            except AtomeshError as error:
-                failures += 1
-                if failures == 1:
-                    log.warning("serving without a registry until it is back: %s", error)
-                pause = RECONNECT.delay(failures, self._rng)
-            await self._clock.sleep(pause)
-
-    def _pause(self, refusals: int) -> float:
-        """Seconds until the next renewal; sooner where the registry refused somebody, who may be right by then."""
-        due = min((entry.lease.ttl for entry in self._entries if entry.lease), default=CALL_TIMEOUT) / 3
-        return min(due, RECONNECT.delay(refusals, self._rng)) if refusals else due
-
-    async def drain(self, agents: Collection[str] | None = None) -> bool:
-        """Says DRAINING of these agents, None for all; whether the registry has heard it of each."""
-        heard = True
-        for entry in self._of(agents):
-            entry.endpoint = replace(entry.endpoint, state=State.DRAINING)
-            if entry.lease is None:
-                continue
-            try:
-                await self._client.update(entry.lease.lease_id, state=State.DRAINING)
-            except AtomeshError as error:
-                log.warning("draining unheard by the registry: %s", error)
-                heard = False
-        return heard
-
-    async def leave(self, agents: Collection[str] | None = None) -> None:
-        """Deregisters these agents, None for all; what the registry does not hear, its ttl tells it."""
-        for entry in self._of(agents):
-            self._entries.remove(entry)
-            if entry.lease is None:
-                continue
-            try:
-                await self._client.deregister(entry.lease.lease_id)
-            except RegistryUnavailable as error:
-                log.warning("left without telling the registry: %s", error)
-                return
-            except AtomeshError as error:
-                log.warning("left without telling the registry: %s", error)
-
-    def _of(self, agents: Collection[str] | None) -> list[_Entry]:
-        return [entry for entry in self._entries if agents is None or entry.endpoint.agent in agents]
-
-    async def _register_missing(self) -> bool:
-        """Registers what has no lease; whether the registry took all. One that it refuses keeps no other out."""
-        refused = False
-        for entry in list(self._entries):
-            if entry.lease is not None or entry.superseded:
-                continue
-            try:
-                entry.lease = await self._client.register(entry.endpoint, entry.contract, ttl=self._ttl)
-            except RegistryUnavailable:
-                raise
-            except AtomeshError as error:
-                if entry.refusal != error.message:  # said once, not every 2 s
-                    log.error("the registry refused %s: %s", entry.endpoint.agent, error)
-                entry.refusal, refused = error.message, True
-                continue
-            if entry not in self._entries:  # it left meanwhile
-                await self._client.deregister(entry.lease.lease_id)
-                continue
-            entry.refusal = ""
-            log.info("registered %s at %s", entry.endpoint.agent, entry.endpoint.address)
-            if entry.endpoint.state is State.DRAINING:
-                await self._client.update(entry.lease.lease_id, state=State.DRAINING)
-        if not refused:
-            self.ready.set()
-        return not refused
-
-    async def _renew(self) -> None:
-        held = [entry for entry in self._entries if entry.lease is not None]
-        if not held:
-            return
-        leases = [(entry.lease.lease_id, entry.load() if entry.load else None) for entry in held if entry.lease]
-        for entry, status in zip(held, await self._client.renew(leases), strict=True):
-            if status == registry_pb2.RENEW_STATUS_SUPERSEDED:
-                log.error("%s at %s: a newer instance has the address", entry.endpoint.agent, entry.endpoint.address)
-                entry.lease, entry.superseded = None, True
-                self.superseded.set()
-            elif status != registry_pb2.RENEW_STATUS_RENEWED:
-                log.warning("the registry does not know %s any more; registering again", entry.endpoint.agent)
-                entry.lease = None
-        if any(entry.lease is None and not entry.superseded for entry in held):
-            await self._register_missing()
-
-
 def _position(proto: registry_pb2.Position) -> Position:
     return Position(proto.store_id, proto.revision)
 
 
 def _updates(response: registry_pb2.WatchResponse) -> tuple[Update, ...]:
+    """What a newer registry says beyond our words is left out; the position moves on all the same."""
     kind = response.WhichOneof("event")
     if kind == "reset":
         endpoints = tuple(Endpoint.from_proto(endpoint) for endpoint in response.reset.endpoints)
-        return (Reset(endpoints, ResetReason(response.reset.reason)),)
-    return tuple(_change(change) for change in response.changes.changes) if kind == "changes" else ()
+        return (Reset(endpoints, _known(ResetReason, response.reset.reason)),)
+    changes = response.changes.changes if kind == "changes" else ()
+    return tuple(update for change in changes if (update := _change(change)) is not None)
 
 
-def _change(change: registry_pb2.Change) -> Update:
+def _change(change: registry_pb2.Change) -> Update | None:
     kind = change.WhichOneof("kind")
     if kind == "removed":
         gone = change.removed
-        return Removed(gone.agent, gone.address, gone.instance_id, RemovedReason(gone.reason))
+        return Removed(gone.agent, gone.address, gone.instance_id, _known(RemovedReason, gone.reason))
     if kind == "added":
         return Added(Endpoint.from_proto(change.added))
-    return Changed(Endpoint.from_proto(change.changed))
+    return Changed(Endpoint.from_proto(change.changed)) if kind == "changed" else None
+
+
+def _known(kind: type[_E], number: int) -> _E:
+    return kind(number) if number in kind._value2member_map_ else kind(0)

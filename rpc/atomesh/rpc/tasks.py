@@ -29,8 +29,8 @@ class Tasks:
         return task
 
     async def cancel(self) -> None:
-        """Cancels all and waits until they have ended."""
-        tasks = list(self._tasks)
+        """Cancels all and waits until they have ended; one that calls it itself goes on."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
