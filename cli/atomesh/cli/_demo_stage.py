@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import tempfile
 from collections import deque
@@ -46,6 +45,7 @@ class Stage:
             bind="127.0.0.1:0", pages={"/metrics": metrics_page(self._metrics.registry or CollectorRegistry())}
         )
         self._directory = tempfile.TemporaryDirectory(prefix="atomesh-demo-")
+        self._environment = _bare_environment(self._directory.name)
         self._said: deque[str] = deque(maxlen=10)
         self._killed_at = 0.0
         self._drain_seconds: float | None = None
@@ -67,14 +67,9 @@ class Stage:
             await self._registry.stop()
         self._directory.cleanup()
 
-    async def open(self) -> None:
-        """Starts the registry, three agents and the client."""
+    async def open(self) -> str:
+        """Starts the registry, three agents and the client; says so in words."""
         self._begun = SYSTEM_CLOCK.now()
-        config = Path(self._directory.name, "config.toml")
-        config.touch()
-        # The user's own configuration is about another mesh.
-        self._environment = {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)}
-        self._environment[CONFIG_VARIABLE] = str(config)
         flags = ["--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0", "--data-dir", self._directory.name]
         self._registry = self._child("registry", ["registry", *flags])
         await self._registry.start()
@@ -82,7 +77,10 @@ class Stage:
         await asyncio.gather(*(self._join() for _ in range(3)))
         self._client = Client(self._registry.address, metrics=self._metrics)
         await self._client.contract(TEXT.agent)
-        self._view.tell(f"ready: registry {self._registry.address}, {len(self._agents)} endpoints")
+        return (
+            f"ready in {self._elapsed():.1f} s: registry {self._registry.address}, {len(self._agents)} endpoints; "
+            f"now {self._tally.total} documents"
+        )
 
     async def play(self) -> None:
         """The work, and what happens in the middle of it."""
@@ -235,6 +233,15 @@ class Stage:
 
     def _live(self) -> list[tuple[Row, Child]]:
         return [(row, child) for row, child in zip(self._rows, self._agents, strict=True) if child.running]
+
+
+def _bare_environment(directory: str) -> dict[str, str]:
+    """Ours without the user's own configuration, which is about another mesh."""
+    config = Path(directory, "config.toml")
+    config.touch()
+    return {key: value for key, value in os.environ.items() if not key.startswith(PREFIX)} | {
+        CONFIG_VARIABLE: str(config)
+    }
 
 
 def _ms(seconds: float) -> float:

@@ -47,7 +47,9 @@ class View:
         self._events: list[str] = []
         self._live: Live | None = None
         self._bar = Progress(
-            TextColumn("calls"), BarColumn(bar_width=36), TextColumn("{task.completed}/{task.total}  {task.fields[rate]}")
+            TextColumn("calls"),
+            BarColumn(bar_width=36),
+            TextColumn("{task.completed}/{task.total}  {task.fields[rate]}"),
         )
         self._task = self._bar.add_task("calls", total=tally.total, rate="")
         if sys.stdout.isatty() and not silent:
@@ -86,8 +88,10 @@ class View:
         if tenths > self._told_tenths and not self._silent:
             self._told_tenths = tenths
             p99 = quantile(tally.seconds[-_RECENT:], 0.99) * 1000
-            say(f"{seconds:5.1f} s  {tenths * 10:3d} %  {tally.done} calls, {len(tally.failures)} failed, "
-                f"{rate}, p99 {p99:.0f} ms")
+            say(
+                f"{seconds:5.1f} s  {tenths * 10:3d} %  {tally.done} calls, {len(tally.failures)} failed, "
+                f"{rate}, p99 {p99:.0f} ms"
+            )
 
     def _picture(self) -> RenderableType:
         parts: list[Any] = [self._bar, self._table()]
@@ -127,8 +131,12 @@ def show_report(report: dict[str, Any]) -> None:
         ("retries", f"{report['retries']}" + (f" (attempts that went elsewhere: {reasons})" if reasons else "")),
         ("ejections", str(report["ejections"])),
         ("the kill", _kill(report)),
-        ("the drain", f"{report['drain_seconds']:.1f} s until the process had ended, 0 calls lost to it"
-         if report["drain_seconds"] is not None else "did not end"),
+        (
+            "the drain",
+            f"{report['drain_seconds']:.1f} s until the process had ended"
+            if report["drain_seconds"] is not None
+            else "did not end",
+        ),
     ]
     for name, fact in facts:
         say(f"  {name:<10} {fact}")
@@ -137,8 +145,12 @@ def show_report(report: dict[str, Any]) -> None:
         out.add_column(name, justify="left" if name in ("endpoint", "became") else "right")
     for row in report["endpoints"]:
         out.add_row(
-            cell(row["address"]), cell(row["became"]), str(row["calls"]), f"{row['share']:.0%}",
-            f"{row['p50_ms']:.1f}", f"{row['p99_ms']:.1f}",
+            cell(row["address"]),
+            cell(row["became"]),
+            str(row["calls"]),
+            f"{row['share']:.0%}",
+            f"{row['p50_ms']:.1f}",
+            f"{row['p99_ms']:.1f}",
         )
     console().print(out)
     for problem in report["problems"]:

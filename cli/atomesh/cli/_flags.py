@@ -46,7 +46,9 @@ class Secured(Basics):
     tls_key: Annotated[str | None, _flag("--tls-key", "Its private key, PEM.", _CREDENTIALS, "FILE")] = None
     tls_ca: Annotated[
         str | None,
-        _flag("--tls-ca", "Whom to believe, PEM; a server with one asks for client certificates.", _CREDENTIALS, "FILE"),
+        _flag(
+            "--tls-ca", "Whom to believe, PEM; a server with one asks for client certificates.", _CREDENTIALS, "FILE"
+        ),
     ] = None
     token_file: Annotated[
         str | None, _flag("--token-file", "Token for Register, Update, Deregister, Drain.", _CREDENTIALS, "FILE")

@@ -75,7 +75,7 @@ def parse(text: str, where: str, kind: type[Message]) -> Message:
         raise UsageMistake(f"{where} is not JSON: {error}; write an object such as {example(kind)}") from None
     if not isinstance(data, dict):
         raise UsageMistake(f"{where} is JSON, but no object; {kind.DESCRIPTOR.full_name} is one: {example(kind)}")
-    descriptor: Descriptor = kind.DESCRIPTOR
+    descriptor: Any = kind.DESCRIPTOR  # typed twice over, for each of protobuf's implementations
     _check_names(data, descriptor, "")
     message = kind()
     try:
@@ -91,7 +91,7 @@ def to_data(message: Message) -> Any:
     Raises:
         ValueError, TypeError: it holds an Any of a type that the contract does not bring.
     """
-    pool = message.DESCRIPTOR.file.pool
+    pool: Any = message.DESCRIPTOR.file.pool
     return json_format.MessageToDict(message, preserving_proto_field_name=True, descriptor_pool=pool)
 
 
@@ -101,7 +101,7 @@ def example(kind: type[Message]) -> str:
     return json.dumps({field.name: _sample(field) for field in fields})
 
 
-def _sample(field: FieldDescriptor) -> Any:
+def _sample(field: Any) -> Any:
     value: Any = "..."
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         value = True

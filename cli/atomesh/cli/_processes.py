@@ -15,7 +15,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -100,9 +100,9 @@ class Child:
             start_new_session=True,
         )
         self._readers = [asyncio.create_task(self._read_stdout()), asyncio.create_task(self._read_stderr())]
-        ended = asyncio.create_task(self._process.wait())
+        ended: asyncio.Task[Any] = asyncio.create_task(self._process.wait())
         try:
-            await asyncio.wait([self._told, ended], timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._told, ended}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             if self._told.done():
                 self.ready = self._told.result()
                 return
@@ -199,7 +199,7 @@ class Signals:
         """None has come."""
         self.came = asyncio.Event()
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> Self:
         """Takes them over; in the main thread only, where Python delivers them."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, self.came.set)

@@ -17,141 +17,23 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from atomesh.cli._errors import UsageMistake
-
-if TYPE_CHECKING:
-    from atomesh.rpc.credentials import Credentials
+from atomesh.cli._sections import (
+    SECTIONS,
+    CredentialsSection,
+    LogSection,
+    MeshSection,
+    RegistrySection,
+    ServeSection,
+    UpSection,
+)
 
 PREFIX = "ATOMESH_"
 CONFIG_VARIABLE = "ATOMESH_CONFIG"
-
-
-def _pairs(given: Any) -> Any:
-    """`k=v,k2=v2` of the environment, or a list of `k=v` of flags, as a mapping."""
-    if isinstance(given, str):
-        given = [pair for pair in given.split(",") if pair]
-    if not isinstance(given, list | tuple):
-        return given
-    pairs = [str(pair).partition("=") for pair in given]
-    if bad := next((key for key, equals, _ in pairs if not (key and equals)), None):
-        raise ValueError(f"{bad!r:.80} is not key=value")
-    return {key: value for key, _, value in pairs}
-
-
-Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
-Seconds = Annotated[float, Field(gt=0, le=1e6)]
-
-
-class Section(BaseModel):
-    """One table of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    prefix: ClassVar[str] = ""
-
-
-class MeshSection(Section):
-    """What clients of the mesh need."""
-
-    registry: str = "127.0.0.1:7400"
-    """The registry's address."""
-    deadline: Seconds = 30.0
-    """Seconds that a call may take."""
-    policy: str = "weighted_least_outstanding"
-    """How endpoints are picked."""
-
-
-class CredentialsSection(Section):
-    """Files that hold who we are and whom we believe."""
-
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    tls_ca: str | None = None
-    token_file: str | None = None
-    insecure: bool = False
-    """Plaintext off loopback too."""
-
-    def load(self) -> Credentials:
-        """The credentials in the files.
-
-        Raises:
-            InvalidArgument: a file that cannot be read, an expired certificate, half a pair.
-        """
-        from atomesh.rpc.credentials import load_credentials
-
-        files = {
-            key: Path(value).expanduser()
-            for key in ("tls_cert", "tls_key", "tls_ca", "token_file")
-            if (value := getattr(self, key))
-        }
-        return load_credentials(**files, insecure=self.insecure)
-
-
-class LogSection(Section):
-    """What is logged, on stderr."""
-
-    prefix = "log_"
-    level: Literal["debug", "info", "warning", "error", "critical"] = "info"
-    format: Literal["auto", "json", "text"] = "auto"
-
-
-class RegistrySection(Section):
-    """`atomesh registry`."""
-
-    prefix = "registry_"
-    bind: str = "127.0.0.1:7400"
-    http_bind: str = "127.0.0.1:7401"
-    data_dir: str | None = None
-    """Where its state is kept; `$XDG_STATE_HOME/atomesh` where unset."""
-    memory: bool = False
-    """Keep no state at all."""
-    min_ttl: Seconds = 15.0
-    default_ttl: Seconds = 15.0
-    max_ttl: Seconds = 3600.0
-
-
-class ServeSection(Section):
-    """`atomesh serve`."""
-
-    prefix = "serve_"
-    bind: str = "127.0.0.1:0"
-    advertise: str | None = None
-    """What callers dial; the bound address where unset."""
-    http_bind: str = "127.0.0.1:0"
-    slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Executions at once; the class's own where unset."""
-    zone: str | None = None
-    labels: Pairs = {}
-    name: str | None = None
-    version: str | None = None
-    drain_grace: Annotated[float, Field(ge=0, le=3600)] = 25.0
-    """Seconds that running calls may take at the end."""
-    ttl: Seconds | None = None
-    """Seconds that the lease lasts; the registry's default where unset."""
-
-
-class UpSection(Section):
-    """`atomesh up`."""
-
-    prefix = "up_"
-    endpoints: Annotated[int, Field(ge=1, le=64)] = 3
-    slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    registry_bind: str = "127.0.0.1:7400"
-    http_bind: str = "127.0.0.1:7401"
-    memory: bool = False
-
-
-SECTIONS: Mapping[str, type[Section]] = {
-    "mesh": MeshSection,
-    "credentials": CredentialsSection,
-    "log": LogSection,
-    "registry": RegistrySection,
-    "serve": ServeSection,
-    "up": UpSection,
-}
 
 
 @dataclass(frozen=True)
@@ -190,9 +72,12 @@ class Settings:
 
 def flat_names() -> dict[str, tuple[str, str]]:
     """Table and key of every setting by its flat name."""
-    return {
-        section.prefix + key: (table, key) for table, section in SECTIONS.items() for key in section.model_fields
-    }
+    return {section.prefix + key: (table, key) for table, section in SECTIONS.items() for key in section.model_fields}
+
+
+def variable_of(table: str, key: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + (SECTIONS[table].prefix + key).upper()
 
 
 def load(*flags: Any, environment: Mapping[str, str] | None = None) -> Settings:

@@ -14,8 +14,8 @@ from atomesh.cli._output import note, say, say_json
 if TYPE_CHECKING:
     from atomesh.cli._demo_stage import Stage
 
-DEFAULT_DOCUMENTS = 6000
-"""Some ten seconds of work on two cores: half is over before the newcomer of
+DEFAULT_DOCUMENTS = 9000
+"""Five to ten seconds of work on two cores: half is over before the newcomer of
 the second half has joined, twice is longer than anybody watches."""
 
 
@@ -74,7 +74,9 @@ async def _play(stage: Stage, *, as_json: bool, keep: bool) -> bool:
 
     if not as_json:
         say("starting a registry and three text agents, each a process of its own ...")
-    await stage.open()
+    ready = await stage.open()
+    if not as_json:
+        say(ready)
     await stage.play()
     report = stage.report()
     if as_json:

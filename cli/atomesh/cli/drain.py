@@ -72,7 +72,9 @@ async def _drain(wanted: str, way: Way, settings: Settings) -> dict[str, Any]:
     async with RegistryClient(settings.mesh.registry, settings.credentials.load()) as client:
         address, found = await _find(wanted, client, settings)
         running = await begin(address, settings, agent=way.agent, grace=way.grace)
-        note(f"{address} drains, {running} executions still run" + ("" if way.no_wait else "; waiting until it is gone"))
+        note(
+            f"{address} drains, {running} executions still run" + ("" if way.no_wait else "; waiting until it is gone")
+        )
         told = {"address": address, "in_flight": running, "gone": False}
         if way.no_wait:
             return told
@@ -106,7 +108,9 @@ async def _find(wanted: str, client: RegistryClient, settings: Settings) -> tupl
     found = [e for e in known if e.address == wanted or (not is_address and e.instance_id.startswith(wanted))]
     addresses = sorted({endpoint.address for endpoint in found})
     if len(addresses) > 1:
-        raise UsageMistake(f"{wanted!r:.80} begins {len(addresses)} instances ({', '.join(addresses)}); write more of it")
+        raise UsageMistake(
+            f"{wanted!r:.80} begins {len(addresses)} instances ({', '.join(addresses)}); write more of it"
+        )
     if not found and not is_address:
         raise CliError(
             f"no endpoint with the address or instance id {wanted!r:.80} at registry {settings.mesh.registry}; "

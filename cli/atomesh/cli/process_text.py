@@ -79,8 +79,7 @@ def _message(work: Work) -> TextInput:
     content = work.text if work.file is None else read_file(work.file)
     if content is None or len(content) > MAX_CHARACTERS:
         raise UsageMistake(
-            f"the text has {len(content or '')} characters, the limit is {MAX_CHARACTERS}; "
-            "cut it, or send it in parts"
+            f"the text has {len(content or '')} characters, the limit is {MAX_CHARACTERS}; cut it, or send it in parts"
         )
     message = TextInput()
     try:

@@ -1,2 +1,68 @@
+"""`atomesh proto compile DIR`: contracts of one's own, with the flags that they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
 import typer
-def app(): return typer.Typer()
+
+from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistake
+from atomesh.cli._output import escape, note, say
+
+
+def app() -> typer.Typer:
+    """The verbs of `atomesh proto`."""
+    verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Contracts in .proto files.")
+    verbs.command("compile", epilog=EXIT_CODES_HELP)(compile_protos)
+
+    @verbs.callback()
+    def group() -> None:
+        """Contracts in .proto files."""
+
+    return verbs
+
+
+def compile_protos(
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="Where the .proto files are; imports start here.", show_default=False)
+    ],
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="DIR", help="Where the Python goes [DIR itself].", show_default=False)
+    ] = None,
+) -> int:
+    """Compile .proto files to Python messages, stubs for type checkers, and gRPC.
+
+    `buf/validate/validate.proto`, for rules, and Google's well-known types can
+    be imported without having them as files.
+
+    \b
+    atomesh proto compile protos
+    atomesh proto compile protos --out generated
+    """
+    from atomesh.cli._protoc import CompileError, compile_tree
+
+    source = Path(directory)
+    if not source.is_dir():
+        raise UsageMistake(f"{directory!r:.200} is no directory; give the one that your .proto files are in")
+    target = Path(out) if out is not None else source
+    try:
+        written = compile_tree(source, target)
+    except CompileError as error:
+        raise CliError(_folded(str(error)), ExitCode.USAGE) from None
+    except ModuleNotFoundError as error:
+        raise CliError(
+            f"{error.name} is not installed; pip install grpcio-tools protovalidate", ExitCode.FAILED
+        ) from None
+    except OSError as error:
+        raise UsageMistake(f"cannot write to {target}: {error.strerror or error}") from None
+    for path in written:
+        say(escape(str(path)))
+    note(f"compiled {len(written)} files; make {target} importable, such as with PYTHONPATH={target}")
+    return ExitCode.OK
+
+
+def _folded(complaints: str) -> str:
+    """protoc's first complaint and how many follow: one line, with the file and place."""
+    lines = [line.strip() for line in complaints.splitlines() if line.strip()]
+    return lines[0] + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,8 @@ from atomesh.cli._output import escape, note, say, say_json
 
 if TYPE_CHECKING:
     from atomesh.cli._processes import Child
-    from atomesh.cli._settings import Settings, UpSection
+    from atomesh.cli._sections import UpSection
+    from atomesh.cli._settings import Settings
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,9 @@ class UpFlags(Basics):
     """Flags of `atomesh up`."""
 
     up_endpoints: Annotated[int | None, typer.Option("--endpoints", help="Text agents, 1 to 64 [3].")] = None
-    up_slots: Annotated[int | None, typer.Option("--slots", help="Executions at once in each [the class's own].")] = None
+    up_slots: Annotated[int | None, typer.Option("--slots", help="Executions at once in each [the class's own].")] = (
+        None
+    )
     up_registry_bind: Annotated[
         str | None, typer.Option("--registry-bind", metavar="HOST:PORT", help="The registry [127.0.0.1:7400].")
     ] = None
@@ -87,7 +90,7 @@ async def _start(settings: Settings, children: list[Child]) -> float:
     return SYSTEM_CLOCK.now() - begun
 
 
-def make_registry(own: UpSection, settings: Settings, heard: object) -> Child:
+def make_registry(own: UpSection, settings: Settings, heard: Callable[[str, str], None]) -> Child:
     """A registry as a child process, not started yet."""
     from atomesh.cli._processes import Child
 
@@ -95,14 +98,14 @@ def make_registry(own: UpSection, settings: Settings, heard: object) -> Child:
     if settings.registry.data_dir and not own.memory:
         state = ["--data-dir", settings.registry.data_dir]
     flags = ["--bind", own.registry_bind, "--http-bind", own.http_bind, *state, *_log_flags(settings)]
-    return Child("registry", ["registry", *flags], heard)  # type: ignore[arg-type]
+    return Child("registry", ["registry", *flags], heard)
 
 
-def make_agent(name: str, registry: str, flags: Sequence[str], heard: object) -> Child:
+def make_agent(name: str, registry: str, flags: Sequence[str], heard: Callable[[str, str], None]) -> Child:
     """A text agent as a child process, not started yet."""
     from atomesh.cli._processes import Child
 
-    return Child(name, ["serve", "text-processor", "--registry", registry, *flags], heard)  # type: ignore[arg-type]
+    return Child(name, ["serve", "text-processor", "--registry", registry, *flags], heard)
 
 
 def _agent_flags(settings: Settings) -> list[str]:
