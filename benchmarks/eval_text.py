@@ -77,9 +77,9 @@ def evaluate(file: Path) -> Report:
     """The figures of one file, by the kind of its first record."""
     records = load(file)
     kind = kind_of(records[0])
-    if kind is None:
+    if kind is None or any(kind_of(record) != kind for record in records):
         fields = ", ".join(sorted(records[0]))
-        raise BadData(f"{file}: fields {fields}; wanted text and one of label, keywords, summary, summaries")
+        raise BadData(f"{file}: fields {fields}; wanted in all: label, keywords, summary or summaries")
     return {"set": file.stem, "kind": kind, "texts": len(records), **_KINDS[kind](records)}
 
 

@@ -88,7 +88,8 @@ def test_the_command_writes_what_it_prints(
         ("", "empty"),
         ('{"text": "a"}\n{"text": ', "data.jsonl:2: not JSON"),
         ('["text"]', 'data.jsonl:1: no object with a field "text"'),
-        ('{"id": "1", "text": "a", "score": 1}', "wanted text and one of label, keywords, summary, summaries"),
+        ('{"id": "1", "text": "a", "score": 1}', "wanted in all: label, keywords, summary or summaries"),
+        ('{"text": "a", "label": "neutral"}\n{"text": "b"}', "wanted in all: label"),
     ],
 )
 def test_a_mistake_in_the_data_is_one_line_that_says_where(
