@@ -37,7 +37,7 @@ _FREQUENCY: Final = 0.75
 """Power of the count: a word said twelve times is not twice as much the topic as one said six times."""
 
 _EARLY: Final = 50
-"""Words after which earliness has lost half its weight; its power in `_PLACE`."""
+"""Words before a candidate that cost it two fifths of its weight, to the power below; 400 cost it three quarters."""
 _PLACE: Final = 1.2
 
 _NESTED: Final = 0.8
