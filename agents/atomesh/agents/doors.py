@@ -20,6 +20,7 @@ from atomesh.v1 import agent_pb2
 
 ServicerContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 _NANOS = 1_000_000_000
+_AT_A_GLANCE = 64  # the smallest limit on a string of ExecuteRequest; those in its Context are twice that or more
 
 
 class _GrpcCall:
@@ -107,6 +108,25 @@ class ExecuteDoor:
             grpc_context.set_trailing_metadata((headers.header(headers.REQUEST_ID, call.context.request_id),))
             raise
         return self._answers[id(served)].of(call.context.request_id, done)
+
+
+def check_request(request: Message) -> None:
+    """Lets a request of AgentService pass; one that nobody could object to at a glance.
+
+    Every string of a context of 128 bytes is within its limit. What is larger,
+    or has lists and maps, is looked at rule by rule, which costs ten times as
+    much. Raises InvalidArgument naming the fields.
+    """
+    if (
+        isinstance(request, agent_pb2.ExecuteRequest)
+        and len(request.agent) <= _AT_A_GLANCE
+        and len(request.instance_id) <= _AT_A_GLANCE
+        and request.HasField("input")
+        and (context := request.context).ByteSize() <= 2 * _AT_A_GLANCE
+        and not (context.metadata or context.via)
+    ):
+        return
+    rpc_server.check_request(request)
 
 
 class _Answer:

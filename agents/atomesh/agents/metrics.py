@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
 from atomesh.agents.admission import Admission
 from atomesh.core.errors import AtomeshError
+from atomesh.rpc.counting import CounterFamily, HistogramFamily
 from atomesh.rpc.metrics import BUCKETS
 
 _WAITS = (0.0001, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
@@ -51,20 +52,20 @@ class AgentMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Without a registry they are counted and shown nowhere."""
         registry = registry or CollectorRegistry()
-        self.executions = Counter(
+        self.executions = CounterFamily(
             "atomesh_agent_executions_total",
             "Executions that ended, by outcome.",
             ("agent", "outcome"),
             registry=registry,
         )
-        self.seconds = Histogram(
+        self.seconds = HistogramFamily(
             "atomesh_agent_execution_seconds",
             "Time that executions took, validation included.",
             ("agent",),
             buckets=BUCKETS,
             registry=registry,
         )
-        self.waits = Histogram(
+        self.waits = HistogramFamily(
             "atomesh_agent_queue_wait_seconds",
             "Time that calls which found no free slot waited for one, or until they were refused.",
             ("agent",),
@@ -74,7 +75,7 @@ class AgentMetrics:
         self.in_flight = Gauge("atomesh_agent_in_flight", "Slots taken now.", ("agent",), registry=registry)
         self.queued = Gauge("atomesh_agent_queued", "Calls that wait for a slot now.", ("agent",), registry=registry)
         self.slots = Gauge("atomesh_agent_slots", "Executions at once, at most.", ("agent",), registry=registry)
-        self.refusals = Counter(
+        self.refusals = CounterFamily(
             "atomesh_agent_refusals_total",
             "Calls refused unexecuted, by reason.",
             ("agent", "reason"),

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from atomesh.agents.admission import Admission
 from atomesh.agents.agent import Agent
 from atomesh.agents.context import new_instance_id
-from atomesh.agents.doors import TypedDoor
+from atomesh.agents.doors import TypedDoor, check_request
 from atomesh.agents.drain import Drainer
 from atomesh.agents.failures import log
 from atomesh.agents.metrics import AgentMetrics
@@ -188,7 +188,7 @@ class AgentServer:
             self.agents, HealthService(self._server), self._clock, registry=registry, grace=settings.drain_grace
         )
         service = AgentService(self.agents, self._drainer, settings.credentials, self._clock)
-        self._server.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, service)
+        self._server.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, service, check_request)
         for name in sorted({served.spec.typed_service for served in self.agents.values()} - {""}):
             sharing = {key: served for key, served in self.agents.items() if served.spec.typed_service == name}
             TypedDoor(name, sharing).add_to(self._server)
@@ -240,7 +240,7 @@ def _resolve(
     agents: Agent[Any, Any] | Sequence[Agent[Any, Any]], said: AgentOptions
 ) -> list[tuple[Agent[Any, Any], AgentSpec]]:
     """The agents with their specs, told apart by name."""
-    given = [agents] if isinstance(agents, Agent) else list(agents)
+    given: list[Any] = list(agents) if isinstance(agents, Sequence) else [agents]
     if not given:
         raise InvalidArgument("no agent to serve; give at least one")
     for agent in given:

@@ -19,7 +19,7 @@ from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
 from atomesh.balancer.walk import Walk
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
-from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope
+from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope, new_request_id
 from atomesh.core.contract import Contract, load_contract, pack, unpack
 from atomesh.core.errors import AtomeshError, Attempt, Origin
 from atomesh.core.names import check_agent_name
@@ -192,7 +192,7 @@ class Client:
             fleet.series.call(reason, self._clock.now() - begun)
             if walk.call.queue_wait:
                 fleet.series.queue_seconds.observe(walk.call.queue_wait)
-        return Reply(output, response.info, tuple(walk.attempts[:-1]), walk.call.queue_wait)
+        return Reply(output, response.info, tuple(walk.attempts), walk.call.queue_wait)
 
     async def contract(self, agent: str) -> Contract[Message, Message]:
         """The contract that the agent's endpoints speak, with classes made from its descriptors.
@@ -225,7 +225,7 @@ class Client:
         scope = current_scope()
         timeout = options.timeout
         if scope is None:
-            context = options.context or Context()
+            context = options.context or Context(request_id=new_request_id(), timestamp=self._clock.wall())
             deadline = now + (self._timeout if timeout is None else timeout)
         else:
             inherited = scope.child()

@@ -6,10 +6,11 @@ registered counts as "other", or any caller could make any number of series.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
 from atomesh.balancer.candidate import Candidate
 from atomesh.core.endpoint import Endpoint
+from atomesh.rpc.counting import Count, CounterFamily, HistogramFamily
 from atomesh.rpc.metrics import BUCKETS, GrpcMetrics, MethodSeries
 
 OTHER = "other"
@@ -24,36 +25,38 @@ class ClientMetrics:
         grpc = GrpcMetrics("client", registry)
         self.execute: MethodSeries = grpc.method("unary", "atomesh.v1.AgentService", "Execute")
         by_agent, by_endpoint = ("agent",), ("agent", "endpoint")
-        self.calls = Counter(
+        self.calls = CounterFamily(
             "atomesh_client_calls_total", "Calls that ended, by reason.", ("agent", "reason"), registry=registry
         )
-        self.call_seconds = Histogram(
+        self.call_seconds = HistogramFamily(
             "atomesh_client_call_seconds",
             "Time of calls, waiting and all attempts included.",
             by_agent,
             buckets=BUCKETS,
             registry=registry,
         )
-        self.queue_seconds = Histogram(
+        self.queue_seconds = HistogramFamily(
             "atomesh_client_queue_wait_seconds",
             "Time that calls waited in this client for a slot.",
             by_agent,
             buckets=(0, *BUCKETS),
             registry=registry,
         )
-        self.attempts = Counter(
+        self.attempts = CounterFamily(
             "atomesh_client_attempts_total",
             "Attempts that ended, by endpoint and reason.",
             ("agent", "endpoint", "reason"),
             registry=registry,
         )
-        self.retries = Counter(
+        self.retries = CounterFamily(
             "atomesh_client_retries_total",
             "Attempts again after one that may have run.",
             ("agent", "reason"),
             registry=registry,
         )
-        self.ejections = Counter("atomesh_client_ejections_total", "Endpoints ejected.", by_endpoint, registry=registry)
+        self.ejections = CounterFamily(
+            "atomesh_client_ejections_total", "Endpoints ejected.", by_endpoint, registry=registry
+        )
         self.in_flight = Gauge(
             "atomesh_client_in_flight", "Attempts in flight, by endpoint.", by_endpoint, registry=registry
         )
@@ -74,8 +77,8 @@ class AgentSeries:
         self.call_seconds = families.call_seconds.labels(agent)
         self.queue_seconds = families.queue_seconds.labels(agent)
         self.waiting = families.waiting.labels(agent)
-        self._calls: dict[str, Counter] = {}
-        self._attempts: dict[tuple[str, str], Counter] = {}
+        self._calls: dict[str, Count] = {}
+        self._attempts: dict[tuple[str, str], Count] = {}
 
     def call(self, reason: str, seconds: float) -> None:
         """Counts a call that ended."""

@@ -16,11 +16,12 @@ from atomesh.core.errors import AtomeshError, Attempt
 from atomesh.rpc.channel import MAX_MESSAGE_BYTES
 from atomesh.v1 import agent_pb2
 
+_WENT_AWAY = errors.Cancelled("the caller went away")
 _ROOM = 64 * 1024  # what surrounds an input: context, names and framing
 
 
 class Walk:
-    """The attempts of one call."""
+    """The attempts of one call; `attempts` keeps those that failed."""
 
     def __init__(
         self, fleet: Fleet, budget: RetryBudget, metrics: ClientMetrics, clock: Clock, rng: random.Random
@@ -64,7 +65,7 @@ class Walk:
         now, address, series = self._clock.now, pick.endpoint.address, self._grpc
         begun = now()
         series.started.inc()
-        failure: AtomeshError | None = errors.Cancelled()  # unless it ends otherwise
+        failure: AtomeshError | None = _WENT_AWAY  # unless it ends otherwise
         running: int | None = None
         try:
             series.sent.inc()
@@ -86,10 +87,12 @@ class Walk:
             self._fleet.settle()
 
     def _note(self, address: str, failure: AtomeshError | None, seconds: float) -> None:
-        reason = str(failure.reason) if failure else "OK"
+        if failure is None:
+            self._fleet.series.attempt(address, "OK")
+            return
+        reason = str(failure.reason)
         self._fleet.series.attempt(address, reason)
-        executed = failure.executed if failure else True
-        self.attempts.append(Attempt(address, reason, seconds, executed, failure.message if failure else ""))
+        self.attempts.append(Attempt(address, reason, seconds, failure.executed, failure.message))
 
     async def _after(self, error: AtomeshError, pick: Pick, idempotent: bool) -> None:
         """Returns when another attempt is to be made; raises the error where not."""

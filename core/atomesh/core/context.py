@@ -7,7 +7,7 @@ the time of an execution, and every `Client.call` made in it is a child of it.
 from __future__ import annotations
 
 import contextlib
-import uuid
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -136,4 +136,4 @@ def enter(scope: Scope) -> Iterator[None]:
 
 def new_request_id() -> str:
     """128 random bits in hex."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)

@@ -78,6 +78,7 @@ class Server:
         self._metrics = metrics or GrpcMetrics("server", CollectorRegistry())
         self._clock = clock
         self._server = grpc.aio.server(options=_OPTIONS)
+        self._check: Callable[[Any], None] | None = None
         self.services: list[str] = []
         """Full names of the services added, in order."""
 
@@ -86,9 +87,20 @@ class Server:
         """host:port that it is bound to; the real port once started."""
         return join_address(self._host, self._port)
 
-    def add(self, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
-        """Adds a generated service: `add(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)`."""
+    def add(
+        self,
+        add_to_server: Callable[[Any, Any], None],
+        servicer: object,
+        check: Callable[[Any], None] | None = None,
+    ) -> None:
+        """Adds a generated service: `add(agent_pb2_grpc.add_AgentServiceServicer_to_server, servicer)`.
+
+        `check` lets a request pass or raises; without one, those of our own
+        packages are checked against the rules in their protos.
+        """
+        self._check = check
         add_to_server(servicer, self)
+        self._check = None
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
         """Part of what generated code calls; the registered form below carries the names as well."""
@@ -130,17 +142,17 @@ class Server:
         kinds = {(False, False): "unary", (False, True): "server_stream"}
         kind = kinds.get((handler.request_streaming, handler.response_streaming), "bidi_stream")
         series = self._metrics.method(kind, service, name)
-        checked = service.startswith("atomesh.v1.")
+        check = self._check or (check_request if service.startswith("atomesh.v1.") else None)
         parse, serialize = handler.request_deserializer, handler.response_serializer
         # One request is parsed in the handler: what grpc.aio's own step cannot
         # parse is an UNKNOWN with a Python class in it, and a trace in the log.
         if kind == "unary":
-            read = _reader(parse, checked)
+            read = _reader(parse, check)
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(handler.unary_unary, series, read, name), None, serialize
             )
         if kind == "server_stream":
-            read = _reader(parse, checked)
+            read = _reader(parse, check)
             return grpc.unary_stream_rpc_method_handler(
                 self._stream(handler.unary_stream, series, read, name), None, serialize
             )
@@ -210,7 +222,7 @@ def check_request(request: Message) -> None:
         raise InvalidArgument(violations=violations)
 
 
-def _reader(parse: Callable[[bytes], Any] | None, checked: bool) -> Reader:
+def _reader(parse: Callable[[bytes], Any] | None, check: Callable[[Any], None] | None) -> Reader:
     """Bytes to a request; a method without a parser of its own gets the bytes."""
     if parse is None:
         return _as_it_is
@@ -220,8 +232,8 @@ def _reader(parse: Callable[[bytes], Any] | None, checked: bool) -> Reader:
             request = parse(raw)
         except DecodeError:
             raise InvalidArgument(f"{len(raw)} bytes that do not parse as the request; check the sender") from None
-        if checked:
-            check_request(request)
+        if check is not None:
+            check(request)
         return request
 
     return read
