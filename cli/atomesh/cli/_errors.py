@@ -49,6 +49,8 @@ class UsageMistake(CliError):
 
 def explain(error: BaseException) -> tuple[str, ExitCode]:
     """The line for people and the code for scripts; not a line's end yet, and not escaped."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # tasks that ran together: the first to fail ended the others
     if isinstance(error, CliError):
         return error.message, error.code
     from atomesh.core.errors import AtomeshError

@@ -21,7 +21,7 @@ the second half has joined, twice is longer than anybody watches."""
 
 def demo(
     documents: Annotated[
-        int, typer.Option("--documents", min=300, max=200_000, help="How many texts to process.")
+        int, typer.Option("--documents", min=1000, max=200_000, help="How many texts to process.")
     ] = DEFAULT_DOCUMENTS,
     keep: Annotated[bool, typer.Option("--keep", help="Keep all running until Ctrl-C at the end.")] = False,
     as_json: Json = False,
