@@ -3,9 +3,9 @@
 Mesh clients hold their calls themselves and are refused at once, unexecuted,
 when every slot is taken. Stock clients cannot do that, and refusing them at
 once would lose 18 % of their calls at 0.7 load with four slots (Erlang B). So
-their calls wait here: at most as many as there are slots, at most a second,
-earliest deadline first (EDF meets every deadline that any order can meet:
-Liu and Layland, 1973). Nobody starves: who is overtaken for a second is told.
+their calls wait here: at most QUEUE of them, at most a second, earliest
+deadline first (EDF meets every deadline that any order can meet: Liu and
+Layland, 1973). Nobody starves: who is overtaken for a second is told.
 
 Pure: it is told the time, and decides; the shell wakes, refuses and counts.
 """
@@ -23,11 +23,17 @@ from atomesh.core.context import MAX_HOPS
 from atomesh.core.endpoint import Load
 from atomesh.core.errors import AtomeshError, CallLoop, CallTooDeep, DeadlineExceeded, Draining, NoFreeSlot
 
+QUEUE = 32
+"""Calls that may wait. In M/M/c the chance that n wait falls as load**n,
+whatever the slots: at 0.7 load 32 refuse one call in a million, half of it one
+in two thousand, and a queue as long as four slots 3 %. Twice of it only holds
+calls that their second of patience ends anyhow."""
+
 PATIENCE = 1.0
-"""Seconds that a call waits for a slot. With as many waiting as there are slots
-and work of a quarter second, a call at 0.7 load is refused once in thousands;
-half of it loses calls to one slow execution, twice of it holds a caller at a
-full endpoint that could long have tried elsewhere."""
+"""Seconds that a call waits for a slot. At 0.7 load over four slots nobody has
+to wait for so long while executions take 0.1 s or less; half of it loses calls
+to one slow execution, twice of it holds a caller at a full endpoint that could
+long have tried elsewhere."""
 
 _HINTS = (0.001, 5.0)
 """Seconds within which we say when to come again: less is a busy loop, and in
@@ -69,8 +75,10 @@ class Asking:
 class Admission:
     """The slots of one agent. `in_flight` is how many are taken; read the counts, never write them."""
 
-    def __init__(self, agent: str, slots: int, *, rng: random.Random, patience: float = PATIENCE) -> None:
-        """The queue is as long as there are slots: a longer one holds calls for longer than one execution."""
+    def __init__(
+        self, agent: str, slots: int, *, rng: random.Random, queue: int = QUEUE, patience: float = PATIENCE
+    ) -> None:
+        """At most `queue` calls wait, each for at most `patience` seconds."""
         self.agent = agent
         self.slots = slots
         self.in_flight = 0
@@ -82,6 +90,7 @@ class Admission:
         self._mean = 0.0
         self._rng = rng
         self._patience = patience
+        self._room = queue
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Waiter]] = []
         self._queued = 0
@@ -163,7 +172,7 @@ class Admission:
         self._queued -= 1
         # What left early stays in the heap until it is popped; without this a
         # full agent whose callers come and go would keep them all.
-        if len(self._heap) > 2 * self.slots + 8:
+        if len(self._heap) > 2 * self._room + 8:
             self._heap = [entry for entry in self._heap if entry[2].place is Place.QUEUED]
             heapq.heapify(self._heap)
 
@@ -187,7 +196,7 @@ class Admission:
             )
         if asking.no_wait:
             return self._no_slot("the caller does not wait")
-        if self._queued >= self.slots:
+        if self._queued >= self._room:
             return self._no_slot(f"{self._queued} calls wait already")
         return None
 

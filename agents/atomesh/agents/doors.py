@@ -15,6 +15,7 @@ from atomesh.core import headers
 from atomesh.core.context import Context
 from atomesh.core.contract import TYPE_URL_PREFIX, unpack
 from atomesh.core.errors import AtomeshError, InvalidArgument, UnknownAgent, WrongInstance, WrongType
+from atomesh.rpc import server as rpc_server
 from atomesh.rpc.server import Server, answer_now
 from atomesh.v1 import agent_pb2
 

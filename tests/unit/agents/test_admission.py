@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from atomesh.agents.admission import PATIENCE, Admission, Asking, Place, Waiter
+from atomesh.agents.admission import PATIENCE, QUEUE, Admission, Asking, Place, Waiter
 from atomesh.core.context import MAX_HOPS
 from atomesh.core.errors import AtomeshError, CallLoop, CallTooDeep, DeadlineExceeded, Draining, NoFreeSlot
 
@@ -59,12 +59,42 @@ def test_the_earliest_deadline_goes_first_and_equal_ones_in_their_order() -> Non
     assert [taken.leave(0.1, 0.5) for _ in range(3)] == [early, late, same]
 
 
-def test_as_many_wait_as_there_are_slots_and_no_more() -> None:
+def test_the_queue_is_bounded() -> None:
     taken = full(2)
-    queued(taken), queued(taken)
+    for _ in range(QUEUE):
+        queued(taken)
     refusal = taken.ask(asking(), 0.0)
     assert isinstance(refusal, NoFreeSlot)
-    assert "2 calls wait already" in refusal.message
+    assert f"{QUEUE} calls wait already" in refusal.message
+
+
+def refused_at(load: float, queue: int, calls: int = 20_000) -> int:
+    """How many of so many calls four slots refuse: Poisson arrivals, exponential work, 50 ms in the mean."""
+    rng = random.Random(3)
+    taken = Admission("summer", 4, rng=rng, queue=queue)
+    running: list[float] = []
+    now, refused = 0.0, 0
+
+    def until(then: float) -> None:
+        while running and running[0] <= then:
+            end = heapq.heappop(running)
+            if taken.leave(0.05, end) is not None:
+                heapq.heappush(running, end + rng.expovariate(20))
+
+    for _ in range(calls):
+        now += rng.expovariate(load * 4 * 20)
+        until(now)
+        decision = taken.ask(asking(now + 30), now)
+        if decision is None:
+            heapq.heappush(running, now + rng.expovariate(20))
+        refused += isinstance(decision, AtomeshError)
+    return refused
+
+
+def test_at_0_7_load_over_four_slots_the_queue_refuses_nobody() -> None:
+    assert refused_at(0.7, QUEUE) == 0
+    assert 0.02 < refused_at(0.7, 4) / 20_000 < 0.05, "a queue as long as the slots would lose 3 %"
+    assert 0.13 < refused_at(0.7, 0) / 20_000 < 0.22, "and none at all 18 % (Erlang B)"
 
 
 def test_who_has_waited_a_second_is_refused() -> None:
@@ -182,7 +212,7 @@ def test_callers_that_come_and_go_leave_nothing_in_the_queue() -> None:
     taken = full(1)
     for turn in range(1000):
         taken.withdraw(queued(taken, deadline=1e9), float(turn))
-    assert len(taken._heap) <= 2 * taken.slots + 9, "what left must not be kept until a slot comes free"
+    assert len(taken._heap) <= 2 * QUEUE + 9, "what left must not be kept until a slot comes free"
 
 
 @dataclass(order=True)
@@ -199,7 +229,8 @@ class World:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.slots = self.rng.randint(1, 6)
-        self.taken = Admission("summer", self.slots, rng=self.rng)
+        self.queue = self.rng.randint(0, 6)
+        self.taken = Admission("summer", self.slots, rng=self.rng, queue=self.queue)
         self.events: list[Event] = []
         self.order = itertools.count()
         self.running = 0
@@ -219,7 +250,7 @@ class World:
             getattr(self, event.kind)(event.at, event.waiter)
             assert self.taken.in_flight == self.running, "every slot must be held by exactly one execution"
             assert self.running <= self.slots, "never more than slots at once"
-            assert self.taken.queued == len(self.waiting) <= self.slots
+            assert self.taken.queued == len(self.waiting) <= self.queue
         assert self.running == 0 == self.taken.in_flight
         assert self.counts["arrived"] == sum(self.counts[end] for end in ("granted", "refused", "gone"))
 
