@@ -9,6 +9,7 @@ from atomesh.core.errors import InvalidArgument
 
 _AGENT = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
+_PORT = re.compile(r"0|[1-9][0-9]{0,4}")  # one spelling: an address is a key
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _ZONE = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -34,7 +35,7 @@ def split_address(address: str) -> tuple[str, int]:
     """
     host, colon, port = address.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if colon and port.isascii() and port.isdigit() and len(port) <= 5 and int(port) < 65536:
+    if colon and _PORT.fullmatch(port) and int(port) < 65536:
         if bare != host and _is_ip(bare, 6):
             return bare, int(port)
         if bare == host and (_is_ip(host, 4) or _is_host_name(host)):
