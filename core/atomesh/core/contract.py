@@ -1,8 +1,9 @@
 """A contract is a pair of message types; its descriptors say all that is needed to speak it.
 
 The hash is SHA-256 over the two names and the files of their closure, in a
-canonical order and without comments: equal contracts hash equally in every
-process.
+canonical order, without comments and without descriptor.proto, which is the
+runtime's own and grows with each release of protobuf: equal contracts hash
+equally in every process.
 """
 
 from __future__ import annotations
@@ -165,7 +166,8 @@ def _collect(file: Any, files: dict[str, Any]) -> None:
 
 
 def _hash(input_type: str, output_type: str, descriptor_set: bytes) -> str:
-    files = sorted((file.name, _canonical(file)) for file in descriptor_files(descriptor_set))
+    own = (file for file in descriptor_files(descriptor_set) if file.name != descriptor_pb2.DESCRIPTOR.name)
+    files = sorted((file.name, _canonical(file)) for file in own)
     digest = hashlib.sha256(f"{input_type}\n{output_type}\n".encode())
     for name, content in files:
         digest.update(f"{name}\n{len(content)}\n".encode() + content)

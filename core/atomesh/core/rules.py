@@ -30,9 +30,10 @@ class Rules:
             ContractRuleError: a rule of the contract itself does not compile or cannot be evaluated.
         """
         try:
-            return tuple(_violation(broken.proto) for broken in self._validator.collect_violations(message))
+            broken = self._validator.collect_violations(message)
         except (protovalidate.CompilationError, protovalidate.EvaluationError) as error:
             raise ContractRuleError(f"a rule of {message.DESCRIPTOR.full_name} cannot be evaluated: {error}") from error
+        return tuple(_violation(each.proto) for each in broken) if broken else ()
 
 
 class ContractRuleError(Exception):
