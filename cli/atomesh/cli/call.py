@@ -77,12 +77,13 @@ async def _call(agent: str, argument: str, settings: Settings, caller: Caller, s
 
     text, where = read_argument(argument)
     as_json, info = show
+    said = options(settings, caller)
     if not caller.endpoint:
         await check_registry(settings)
     async with open_client(settings, caller.endpoint or []) as mesh:
         contract = await contract_of(mesh, agent, caller.endpoint or [])
         message = parse(text, where, contract.input)
-        reply = await mesh.execute(contract, message, options(settings, caller))
+        reply = await mesh.execute(contract, message, said)
         output = to_data(reply.output)
     if as_json:
         say_json({"output": output, "info": to_data(reply.info), "attempts": [str(a) for a in reply.attempts]})

@@ -78,7 +78,8 @@ async def _drain(wanted: str, way: Way, settings: Settings) -> dict[str, Any]:
         told = {"address": address, "in_flight": running, "gone": False}
         if way.no_wait:
             return told
-        instances = {endpoint.instance_id for endpoint in found if way.agent in ("", endpoint.agent)}
+        # Agents of one process share its instance id.
+        instances = {(endpoint.agent, endpoint.instance_id) for endpoint in found if way.agent in ("", endpoint.agent)}
         limit = begun + (25.0 if way.grace is None else way.grace) + MARGIN_SECONDS
         while await _there(address, instances, client, settings):
             if SYSTEM_CLOCK.now() > limit:
@@ -155,7 +156,7 @@ async def begin(address: str, settings: Settings, *, agent: str = "", grace: flo
         return int(answer.in_flight)
 
 
-async def _there(address: str, instances: set[str], client: RegistryClient, settings: Settings) -> bool:
+async def _there(address: str, instances: set[tuple[str, str]], client: RegistryClient, settings: Settings) -> bool:
     """Whether the registry lists any of the instances still; without it, whether anything answers there."""
     from atomesh.core import ALL_STATES, Selector
     from atomesh.core.errors import RegistryUnavailable
@@ -163,7 +164,7 @@ async def _there(address: str, instances: set[str], client: RegistryClient, sett
     if instances:
         try:
             known = (await client.discover(Selector(states=ALL_STATES))).endpoints
-            return any(e.address == address and e.instance_id in instances for e in known)
+            return any((endpoint.agent, endpoint.instance_id) in instances for endpoint in known)
         except RegistryUnavailable:
             instances.clear()  # it went away: ask the endpoint itself from now on
     return await _answers(address, settings)

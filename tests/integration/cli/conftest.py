@@ -1,0 +1,142 @@
+"""The command as a process of its own, against servers in the test's loop or against its own children."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atomesh.agents import Agent, AgentFailed, AgentServer, ExecutionContext
+from atomesh.agents.builtin.text.agent import TextProcessor
+from atomesh.registry import MemoryStorage, RegistryServer
+from atomesh.text.v1.text_pb2 import TextInput, TextOutput
+
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    def one_line(self) -> str:
+        """The error; it must be all that is said."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, f"a user's mistake is told in one line, not {self.err!r}"
+        assert lines[0].startswith("error: "), "the line says that it is an error"
+        assert "Traceback" not in self.err, "a user's mistake has no traceback"
+        return lines[0]
+
+
+class Slow(Agent[TextInput, TextOutput]):
+    name = "slow"
+
+    async def execute(self, input: TextInput, context: ExecutionContext, /) -> TextOutput:
+        await asyncio.Event().wait()
+        raise AssertionError("cancelled at the deadline")
+
+
+class Failing(Agent[TextInput, TextOutput]):
+    name = "failing"
+
+    async def execute(self, input: TextInput, context: ExecutionContext, /) -> TextOutput:
+        raise AgentFailed("no such ticket\x1b[2J", reason="NO_TICKET", details={"ticket": "x\x07"})
+
+
+class Hostile(Agent[TextInput, TextOutput]):
+    name = "hostile"
+
+    async def execute(self, input: TextInput, context: ExecutionContext, /) -> TextOutput:
+        return TextOutput(result="\x1b]0;owned\x07\x9b", metadata=dict(context.metadata))
+
+
+@dataclass
+class Mesh:
+    registry: str
+    server: AgentServer
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Nobody's configuration but the test's own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ATOMESH_", "XDG_"))}
+    return {**kept, "HOME": str(home)}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def atomesh(home: Path) -> Callable[..., Any]:
+    """`await atomesh("call", ...)`: the process's exit code, stdout and stderr."""
+
+    async def run(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Ended:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "atomesh",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(home) | (env or {}),
+        )
+        async with asyncio.timeout(PATIENCE):
+            out, err = await process.communicate(stdin)
+        assert process.returncode is not None
+        return Ended(process.returncode, out.decode(), err.decode())
+
+    return run
+
+
+@pytest.fixture
+def mesh() -> Callable[..., Any]:
+    """`async with mesh(token=...) as running:`: a registry and agents in the test's own loop."""
+
+    @contextlib.asynccontextmanager
+    async def running(**options: Any) -> AsyncIterator[Mesh]:
+        credentials = {"credentials": options["credentials"]} if "credentials" in options else {}
+        async with RegistryServer(storage=MemoryStorage(), **credentials) as registry:
+            agents = [TextProcessor(), Slow(), Failing(), Hostile()]
+            async with AgentServer(agents, registry=registry.address, **options) as server:
+                async with asyncio.timeout(PATIENCE):
+                    await server.registered.wait()
+                yield Mesh(registry.address, server)
+
+    return running
+
+
+@pytest.fixture
+def verb(home: Path) -> Callable[..., Any]:
+    """`async with verb("up", ...) as process:`: a verb that runs until it is told to stop."""
+
+    @contextlib.asynccontextmanager
+    async def running(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "atomesh",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(home),
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGKILL)
+            await process.communicate()
+
+    return running
