@@ -10,7 +10,8 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError, Message
 
-from atomesh.agents.served import Done, ServedAgent
+from atomesh.agents.calls import Done
+from atomesh.agents.served import ServedAgent
 from atomesh.core import headers
 from atomesh.core.context import Context
 from atomesh.core.contract import TYPE_URL_PREFIX, unpack
@@ -56,6 +57,10 @@ class AnyCall(_GrpcCall):
         """The context is the request's, with a request id made up where it has none."""
         super().__init__(Context.from_proto(request.context).with_request_id(), grpc_context)
         self._request = request
+
+    def no_wait(self) -> bool:
+        """Whether the request says so, or the header."""
+        return self._request.no_wait or super().no_wait()
 
     def read(self, expected: type[Message]) -> Message:
         """The input, by the name in its type URL."""
@@ -157,10 +162,6 @@ class _Answer:
         load.slots = admission.slots
         load.in_flight = admission.in_flight
         load.queued = admission.queued
-        load.executions = admission.executions
-        load.failures = admission.failures
-        load.refusals = admission.refusals
-        _set(load.busy, admission.busy)
         return response
 
     def _constant_part(self) -> bytes:

@@ -54,7 +54,7 @@ def log_failure(context: ExecutionContext, error: AtomeshError | None, cause: Ex
         "%s: execution ended with %s: %.1000s",
         context.agent,
         error.reason,
-        error.message,
+        "".join(letter if letter.isprintable() else " " for letter in error.message),
         exc_info=cause if unexpected else None,
         extra=fields(context),
     )

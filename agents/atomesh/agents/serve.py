@@ -12,10 +12,11 @@ from google.protobuf.message import Message
 
 from atomesh.agents.admission import Admission
 from atomesh.agents.agent import Agent, In, Out
+from atomesh.agents.calls import Where
 from atomesh.agents.context import new_instance_id
 from atomesh.agents.failures import log
 from atomesh.agents.metrics import AgentMetrics
-from atomesh.agents.served import ServedAgent, Where
+from atomesh.agents.served import ServedAgent
 from atomesh.agents.server import AgentServer
 from atomesh.agents.settings import ServerOptions
 from atomesh.agents.spec import AgentOptions, resolve

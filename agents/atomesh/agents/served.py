@@ -11,23 +11,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from google.protobuf.message import Message
 
 from atomesh.agents._threads import DaemonThreads
 from atomesh.agents.admission import Admission, Asking, Waiter
 from atomesh.agents.agent import Agent, is_async
+from atomesh.agents.calls import Alarm, Call, Done, Where
 from atomesh.agents.context import ExecutionContext
 from atomesh.agents.failures import fields, log, log_failure, outcome_of, translate
 from atomesh.agents.metrics import AgentSeries, Outcome
 from atomesh.agents.providers import Providers, told
 from atomesh.agents.spec import AgentSpec
-from atomesh.core.clock import Clock
-from atomesh.core.context import Context, enter
+from atomesh.core.context import enter
 from atomesh.core.errors import (
     AgentCrashed,
     AtomeshError,
@@ -44,71 +42,6 @@ from atomesh.core.rules import rules_for
 _CLOCKS_DIFFER = 0.01
 """Seconds by which gRPC's timer may be before ours. Less takes some deadlines
 for callers that left; more takes callers that left for deadlines."""
-
-_CLEAN_UP = 0.25
-"""Seconds for cancelled work to clean up before its caller is answered without
-it. Half answers for work that is about to say how it ended; twice is late."""
-
-
-class Call(Protocol):
-    """One call as a door hands it in."""
-
-    context: Context
-
-    def read(self, expected: type[Message]) -> Message:
-        """The input. Raises InvalidArgument where it is none of that type."""
-        ...
-
-    def timeout(self) -> float | None:
-        """Seconds until the caller's deadline; None where it gave none."""
-        ...
-
-    def no_wait(self) -> bool:
-        """Whether the caller holds its calls itself; asked only where no slot is free at once."""
-        ...
-
-    def answer(self, error: AtomeshError) -> None:
-        """Answers now, while the execution runs on."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A finished execution; seconds."""
-
-    output: Message
-    waited: float
-    took: float
-
-
-@dataclass(frozen=True, slots=True)
-class Where:
-    """The place where an agent is served, and its time."""
-
-    instance_id: str
-    address: Callable[[], str]
-    """What the endpoint advertises; known once it is bound."""
-    clock: Clock
-    default_timeout: float
-
-
-class _Alarm:
-    """The deadline of a call whose caller gave none; gRPC itself sees to the others."""
-
-    def __init__(self, seconds: float, task: asyncio.Task[Any], late: Callable[[], None]) -> None:
-        """Cancels the task then, and calls `late` where it has not ended a moment later."""
-        self._loop = asyncio.get_running_loop()
-        self._task = task
-        self._late = late
-        self._timer = self._loop.call_later(seconds, self._ring)
-
-    def cancel(self) -> None:
-        """It is not needed any more."""
-        self._timer.cancel()
-
-    def _ring(self) -> None:
-        self._task.cancel()
-        self._timer = self._loop.call_later(_CLEAN_UP, self._late)
 
 
 class ServedAgent:
@@ -182,7 +115,7 @@ class ServedAgent:
         alarm = None
         if (timeout := call.timeout()) is None:
             timeout = self.where.default_timeout
-            alarm = _Alarm(timeout, task, partial(self._answer_late, call))
+            alarm = Alarm(timeout, task, partial(self._answer_late, call))
         provided: dict[type, Any] = {}
         context = ExecutionContext(
             call.context, now + timeout, self.spec.name, self.where.instance_id, provided, self._now

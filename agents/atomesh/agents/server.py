@@ -18,12 +18,13 @@ from starlette.responses import PlainTextResponse, Response
 
 from atomesh.agents.admission import Admission
 from atomesh.agents.agent import Agent
+from atomesh.agents.calls import Where
 from atomesh.agents.context import new_instance_id
 from atomesh.agents.doors import TypedDoor, check_request
 from atomesh.agents.drain import Drainer
 from atomesh.agents.failures import log
 from atomesh.agents.metrics import AgentMetrics
-from atomesh.agents.served import ServedAgent, Where
+from atomesh.agents.served import ServedAgent
 from atomesh.agents.service import AgentService
 from atomesh.agents.settings import ServerOptions, split_options
 from atomesh.agents.spec import AgentOptions, AgentSpec, resolve

@@ -7,8 +7,9 @@ from prometheus_client import CollectorRegistry
 
 from atomesh.agents import Agent
 from atomesh.agents.admission import Admission
+from atomesh.agents.calls import Where
 from atomesh.agents.metrics import AgentMetrics
-from atomesh.agents.served import ServedAgent, Where
+from atomesh.agents.served import ServedAgent
 from atomesh.agents.spec import resolve
 from atomesh.core.clock import Clock
 from atomesh.core.context import Context

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from atomesh.agents import Agent, AgentFailed, ContextProvider, ExecutionContext, InvalidInput, Violation, run_once
-from atomesh.agents.served import Done, ServedAgent
+from atomesh.agents.calls import Done
+from atomesh.agents.served import ServedAgent
 from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.core.context import Context, current_scope
 from atomesh.core.errors import (
