@@ -17,10 +17,13 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+
+from atomesh.cli._protoc import compile_tree
 
 HERE = Path(__file__).parent
 WORLDS = ("bare", "mesh")
@@ -33,15 +36,16 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def measure(world: str, concurrency: int, seconds: float) -> dict[str, float]:
+def measure(world: str, concurrency: int, seconds: float, contract: str) -> dict[str, float]:
     """One measurement in processes of its own."""
     peers = [sys.executable, str(HERE / "unary_peers.py")]
-    server = subprocess.Popen([*peers, "server", world], stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": contract}
+    server = subprocess.Popen([*peers, "server", world], stdout=subprocess.PIPE, text=True, env=environment)
     try:
         assert server.stdout is not None
         address = server.stdout.readline().strip()
         command = [*peers, "client", world, address, str(concurrency), str(seconds)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as client:
             assert client.stdout is not None
             client.stdout.readline()  # "measuring"
             before = cpu_seconds(server.pid)
@@ -56,12 +60,12 @@ def measure(world: str, concurrency: int, seconds: float) -> dict[str, float]:
     return result
 
 
-def compare(concurrency: int, seconds: float, repeats: int) -> dict[str, dict[str, list[float]]]:
+def compare(concurrency: int, seconds: float, repeats: int, contract: str) -> dict[str, dict[str, list[float]]]:
     """Both worlds in turn, `repeats` times: every figure as a list."""
     figures: dict[str, dict[str, list[float]]] = {world: {} for world in WORLDS}
     for _ in range(repeats):
         for world in WORLDS:
-            for name, value in measure(world, concurrency, seconds).items():
+            for name, value in measure(world, concurrency, seconds, contract).items():
                 figures[world].setdefault(name, []).append(value)
     return figures
 
@@ -82,8 +86,10 @@ def main() -> None:
     titles = ("at once", "world", "calls/s", "p50 ms", "p99 ms", "client CPU us", "server CPU us", "of bare")
     table = Table(*titles, title="unary Execute, median (range)")
     report: dict[str, object] = {"python": platform.python_version(), "cores": os.cpu_count(), "runs": {}}
+    contract = tempfile.TemporaryDirectory(prefix="atomesh-bench-")
+    compile_tree(HERE / "protos", Path(contract.name))
     for concurrency in chosen.concurrency:
-        figures = compare(concurrency, chosen.seconds, chosen.repeats)
+        figures = compare(concurrency, chosen.seconds, chosen.repeats, contract.name)
         ratios = [m / b for m, b in zip(figures["mesh"]["rate"], figures["bare"]["rate"], strict=True)]
         for world in WORLDS:
             f = figures[world]
@@ -91,6 +97,7 @@ def main() -> None:
             cells += [row(f["client_cpu_us"]), row(f["server_cpu_us"])]
             table.add_row(str(concurrency), world, *cells, row(ratios, 2) if world == "mesh" else "")
         report["runs"][str(concurrency)] = {**figures, "ratio": ratios}  # type: ignore[index] # a JSON object
+    contract.cleanup()
     Console().print(table)
     results = HERE / "results"
     results.mkdir(exist_ok=True)

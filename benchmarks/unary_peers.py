@@ -3,8 +3,9 @@
     python benchmarks/unary_peers.py server bare|mesh
     python benchmarks/unary_peers.py client bare|mesh ADDRESS CONCURRENCY SECONDS
 
-Both worlds carry the same message (300 B of text in, the same text out) on
-plain asyncio. Bare is generated code and nothing else; mesh has everything on:
+Both worlds carry the same message (300 B of text in, the same text out, two
+ordinary rules on it) on plain asyncio. The contract is benchmarks/protos,
+compiled by bench_unary.py, which also sets the path to it. Bare is generated code and nothing else; mesh has everything on:
 registry, watch, picks, slots, validation both ways, deadlines, context,
 retries, metrics on both sides.
 """
@@ -20,25 +21,24 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
-
-from atomesh.text.v1 import text_pb2, text_pb2_grpc
+from bench.v1 import echo_pb2, echo_pb2_grpc
 
 WARM_UP_SECONDS = 0.5
 PAYLOAD = "The mesh carries this sentence there and back again. " * 6
 
 
-class BareService(text_pb2_grpc.TextProcessorServiceServicer):
+class BareService(echo_pb2_grpc.EchoServiceServicer):
     """Generated code and nothing else."""
 
     async def Execute(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's name
         """The text, back."""
-        return text_pb2.TextOutput(result=request.content, confidence=1.0)
+        return echo_pb2.EchoOutput(text=request.text)
 
 
 async def serve_bare() -> None:
     """Serves until killed; the address is its first line."""
     server = grpc.aio.server()
-    text_pb2_grpc.add_TextProcessorServiceServicer_to_server(BareService(), server)  # type: ignore[no-untyped-call]
+    echo_pb2_grpc.add_EchoServiceServicer_to_server(BareService(), server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(f"127.0.0.1:{port}", flush=True)
@@ -50,12 +50,12 @@ async def serve_mesh() -> None:
     from atomesh.agents import Agent, AgentServer, ExecutionContext
     from atomesh.registry import MemoryStorage, RegistryServer
 
-    class Echo(Agent[text_pb2.TextInput, text_pb2.TextOutput]):
+    class Echo(Agent[echo_pb2.EchoInput, echo_pb2.EchoOutput]):
         name = "echo"
         slots = 1024
 
-        async def execute(self, input: text_pb2.TextInput, context: ExecutionContext) -> text_pb2.TextOutput:
-            return text_pb2.TextOutput(result=input.content, confidence=1.0)
+        async def execute(self, input: echo_pb2.EchoInput, context: ExecutionContext) -> echo_pb2.EchoOutput:
+            return echo_pb2.EchoOutput(text=input.text)
 
     async with (
         RegistryServer(storage=MemoryStorage()) as registry,
@@ -97,9 +97,9 @@ async def drive(call: Callable[[], Awaitable[object]], concurrency: int, seconds
 
 async def call_bare(address: str, concurrency: int, seconds: float) -> dict[str, float]:
     """Measures a bare client."""
-    message = text_pb2.TextInput(content=PAYLOAD, operation="summarize")
+    message = echo_pb2.EchoInput(text=PAYLOAD, number=7)
     async with grpc.aio.insecure_channel(address) as channel:
-        stub: Any = text_pb2_grpc.TextProcessorServiceStub(channel)
+        stub: Any = echo_pb2_grpc.EchoServiceStub(channel)
         return await drive(lambda: stub.Execute(message, timeout=30), concurrency, seconds)
 
 
@@ -108,8 +108,8 @@ async def call_mesh(address: str, concurrency: int, seconds: float) -> dict[str,
     from atomesh.balancer import Client
     from atomesh.core import Contract
 
-    echo = Contract("echo", text_pb2.TextInput, text_pb2.TextOutput)
-    message = text_pb2.TextInput(content=PAYLOAD, operation="summarize")
+    echo = Contract("echo", echo_pb2.EchoInput, echo_pb2.EchoOutput)
+    message = echo_pb2.EchoInput(text=PAYLOAD, number=7)
     async with Client(address) as mesh:
         await mesh.call(echo, message)
         return await drive(lambda: mesh.call(echo, message), concurrency, seconds)

@@ -251,7 +251,8 @@ class Client:
 
 def _request(agent: str, context: Context, input: Message) -> agent_pb2.ExecuteRequest:
     try:
-        return agent_pb2.ExecuteRequest(agent=agent, context=context.to_proto(), input=pack(input))
+        # A mesh client holds its calls itself: an endpoint that is full should say so at once.
+        return agent_pb2.ExecuteRequest(agent=agent, context=context.to_proto(), input=pack(input), no_wait=True)
     except ValueError as error:  # a lone surrogate is no UTF-8
         raise errors.InvalidArgument(f"the context cannot be sent: {error}") from None
 

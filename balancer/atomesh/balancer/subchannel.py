@@ -23,10 +23,6 @@ _STATES = {
 }
 
 
-NO_WAIT = (("x-atomesh-no-wait", "1"),)
-"""A mesh client holds its calls itself: an endpoint that is full should say so at once."""
-
-
 class Subchannel:
     """One long-lived channel. It connects at once, and again whenever it falls idle.
 
@@ -58,7 +54,7 @@ class Subchannel:
         """
         self._in_flight += 1
         try:
-            response: agent_pb2.ExecuteResponse = await self._execute(request, timeout=timeout, metadata=NO_WAIT)
+            response: agent_pb2.ExecuteResponse = await self._execute(request, timeout=timeout)
             return response
         except grpc.aio.AioRpcError as raw:
             raise from_rpc_error(raw) from None

@@ -69,6 +69,7 @@ class ExecuteRequest(google.protobuf.message.Message):
     CONTEXT_FIELD_NUMBER: builtins.int
     INPUT_FIELD_NUMBER: builtins.int
     INSTANCE_ID_FIELD_NUMBER: builtins.int
+    NO_WAIT_FIELD_NUMBER: builtins.int
     agent: builtins.str
     """The agent's name, as registered. Unset: the only agent of the process;
     refused where there are several.
@@ -76,6 +77,11 @@ class ExecuteRequest(google.protobuf.message.Message):
     instance_id: builtins.str
     """The instance that the caller means. Another instance at the same address
     refuses, unexecuted (WRONG_INSTANCE). Unset: whichever serves here.
+    """
+    no_wait: builtins.bool
+    """The caller holds its calls itself and wants to hear at once that no slot
+    is free. On a typed service the header `x-atomesh-no-wait` says the same.
+    Unset: the call may wait for a slot.
     """
     @property
     def context(self) -> atomesh.v1.context_pb2.Context:
@@ -94,9 +100,10 @@ class ExecuteRequest(google.protobuf.message.Message):
         context: atomesh.v1.context_pb2.Context | None = ...,
         input: google.protobuf.any_pb2.Any | None = ...,
         instance_id: builtins.str = ...,
+        no_wait: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["context", b"context", "input", b"input"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent", "context", b"context", "input", b"input", "instance_id", b"instance_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent", b"agent", "context", b"context", "input", b"input", "instance_id", b"instance_id", "no_wait", b"no_wait"]) -> None: ...
 
 Global___ExecuteRequest: typing_extensions.TypeAlias = ExecuteRequest
 
@@ -166,7 +173,9 @@ class ExecutionInfo(google.protobuf.message.Message):
 
     @property
     def load(self) -> Global___Load:
-        """The endpoint's load when it answered, this execution no longer counted."""
+        """The endpoint's load when it answered, this execution no longer counted:
+        slots, in_flight and queued. Health and the registry have the counts.
+        """
 
     def __init__(
         self,

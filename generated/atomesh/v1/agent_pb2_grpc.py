@@ -72,10 +72,9 @@ class AgentServiceServicer(object):
     """
 
     def Execute(self, request, context):
-        """Execute runs an agent once. With the request header `x-atomesh-no-wait`
-        set, a call that finds no free slot is refused at once, unexecuted
-        (RESOURCE_EXHAUSTED, NO_FREE_SLOT); without it, it waits for a slot in a
-        bounded queue for at most a second.
+        """Execute runs an agent once. With `no_wait` set, a call that finds no free
+        slot is refused at once, unexecuted (RESOURCE_EXHAUSTED, NO_FREE_SLOT);
+        without it, it waits for a slot in a bounded queue for at most a second.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -139,10 +139,9 @@ class AgentServiceStub(typing.Generic[_AgentServiceExecuteType, _AgentServiceDes
     ], channel: grpc.aio.Channel) -> None: ...
 
     Execute: _AgentServiceExecuteType
-    """Execute runs an agent once. With the request header `x-atomesh-no-wait`
-    set, a call that finds no free slot is refused at once, unexecuted
-    (RESOURCE_EXHAUSTED, NO_FREE_SLOT); without it, it waits for a slot in a
-    bounded queue for at most a second.
+    """Execute runs an agent once. With `no_wait` set, a call that finds no free
+    slot is refused at once, unexecuted (RESOURCE_EXHAUSTED, NO_FREE_SLOT);
+    without it, it waits for a slot in a bounded queue for at most a second.
     """
 
     Describe: _AgentServiceDescribeType
@@ -191,10 +190,9 @@ class AgentServiceServicer(metaclass=abc.ABCMeta):
         request: atomesh.v1.agent_pb2.ExecuteRequest,
         context: _ServicerContext,
     ) -> typing.Union[atomesh.v1.agent_pb2.ExecuteResponse, collections.abc.Awaitable[atomesh.v1.agent_pb2.ExecuteResponse]]:
-        """Execute runs an agent once. With the request header `x-atomesh-no-wait`
-        set, a call that finds no free slot is refused at once, unexecuted
-        (RESOURCE_EXHAUSTED, NO_FREE_SLOT); without it, it waits for a slot in a
-        bounded queue for at most a second.
+        """Execute runs an agent once. With `no_wait` set, a call that finds no free
+        slot is refused at once, unexecuted (RESOURCE_EXHAUSTED, NO_FREE_SLOT);
+        without it, it waits for a slot in a bounded queue for at most a second.
         """
 
     @abc.abstractmethod
