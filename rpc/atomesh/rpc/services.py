@@ -91,9 +91,28 @@ class _Renamed:
         self._server.add_registered_method_handlers(_REFLECTION_V1, handlers)
 
 
+class _Symbols:
+    """A pool that finds methods as well, which reflection asks for by `package.Service.Method`."""
+
+    def __init__(self, pool: descriptor_pool.DescriptorPool) -> None:
+        self._pool = pool
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the pool's."""
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802 # protobuf's name
+        """The file that defines it; KeyError where none does."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            return self._pool.FindServiceByName(service).methods_by_name[method].containing_service.file
+
+
 def add_reflection(server: Server, pool: descriptor_pool.DescriptorPool | None = None) -> None:
     """Adds reflection v1 and v1alpha for all services added so far: call it last."""
     names = (*server.services, reflection.SERVICE_NAME, _REFLECTION_V1)
-    servicer = reflection.aio.ReflectionServicer(names, pool=pool)
+    servicer = reflection.aio.ReflectionServicer(names, pool=_Symbols(pool or descriptor_pool.Default()))
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, _Renamed(server))
