@@ -24,7 +24,7 @@ from atomesh.cli import (
     up,
     version,
 )
-from atomesh.cli._errors import EXIT_CODES_HELP, ExitCode, explain
+from atomesh.cli._errors import EXIT_CODES_HELP, ExitCode, explain, single
 from atomesh.cli._flags import expanded
 from atomesh.cli._output import fail
 
@@ -35,8 +35,17 @@ _UsageError = typer.BadParameter.__mro__[1]
 _ClickException = _UsageError.__mro__[1]
 
 
-def _debug(
+def _version(asked: bool) -> None:
+    if asked:
+        version.version()
+        raise typer.Exit
+
+
+def _root(
     debug: Annotated[bool, typer.Option(DEBUG, help="Show the trace of an unexpected error; goes anywhere.")] = False,
+    shown: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show the versions and exit.")
+    ] = False,
 ) -> None:
     """A service mesh for typed agents.
 
@@ -58,7 +67,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
         epilog=EXIT_CODES_HELP,
     )
-    app.callback()(_debug)
+    app.callback()(_root)
     for verb in (up, registry, serve, agents, describe, call, process_text, drain, doctor, version, demo):
         name = verb.__name__.rpartition(".")[2].replace("_", "-")
         app.command(name, epilog=EXIT_CODES_HELP)(expanded(getattr(verb, name.replace("-", "_"))))
@@ -81,8 +90,6 @@ def _run(arguments: list[str], debug: bool) -> int:
     try:
         ended: Any = build()(args=arguments, prog_name="atomesh", standalone_mode=False)
         return int(ended or 0)
-    except BrokenPipeError:
-        return _silenced()
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except typer.Exit as ended:
@@ -90,6 +97,8 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if isinstance(error, _ClickException):
             return _usage(error)
+        if isinstance(single(error), BrokenPipeError):
+            return _silenced()
         if debug:
             raise
         line, code = explain(error)
@@ -113,7 +122,7 @@ def _silenced() -> int:
     """Whoever read our output went away (`| head`): not worth a word."""
     # Python flushes stdout once more at its end, and would complain then.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return ExitCode.OK
+    return ExitCode.FAILED
 
 
 def _flushed(code: int) -> int:

@@ -49,8 +49,7 @@ class UsageMistake(CliError):
 
 def explain(error: BaseException) -> tuple[str, ExitCode]:
     """The line for people and the code for scripts; not a line's end yet, and not escaped."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]  # tasks that ran together: the first to fail ended the others
+    error = single(error)
     if isinstance(error, CliError):
         return error.message, error.code
     from atomesh.core.errors import AtomeshError
@@ -58,6 +57,13 @@ def explain(error: BaseException) -> tuple[str, ExitCode]:
     if isinstance(error, AtomeshError):
         return _told(error), _code(error)
     return f"unexpected {type(error).__name__}: {error}; run with --debug for the trace", ExitCode.FAILED
+
+
+def single(error: BaseException) -> BaseException:
+    """The first of tasks that ran together to fail, which is what ended the others."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _told(error: Exception) -> str:

@@ -193,19 +193,24 @@ def end_with_parent() -> None:
 
 
 class Signals:
-    """SIGINT and SIGTERM as an event, for as long as the block lasts."""
+    """SIGINT and SIGTERM as events, for as long as the block lasts."""
 
     def __init__(self) -> None:
         """None has come."""
         self.came = asyncio.Event()
+        self.again = asyncio.Event()
+        """A second one: somebody does not want to wait."""
 
     def __enter__(self) -> Self:
         """Takes them over; in the main thread only, where Python delivers them."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, self.came.set)
+            asyncio.get_running_loop().add_signal_handler(number, self._arrived)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Gives them back."""
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().remove_signal_handler(number)
+
+    def _arrived(self) -> None:
+        (self.again if self.came.is_set() else self.came).set()

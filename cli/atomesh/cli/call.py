@@ -81,7 +81,7 @@ async def _call(agent: str, argument: str, settings: Settings, caller: Caller, s
     if not caller.endpoint:
         await check_registry(settings)
     async with open_client(settings, caller.endpoint or []) as mesh:
-        contract = await contract_of(mesh, agent, caller.endpoint or [])
+        contract = await contract_of(mesh, agent, caller.endpoint or [], settings)
         message = parse(text, where, contract.input)
         reply = await mesh.execute(contract, message, said)
         output = to_data(reply.output)
@@ -120,12 +120,11 @@ async def check_registry(settings: Settings) -> None:
         await client.discover(Selector(agent="-"))  # no agent is called so: the shortest answer
 
 
-async def contract_of(mesh: Client, agent: str, endpoints: list[str]) -> Any:
+async def contract_of(mesh: Client, agent: str, endpoints: list[str], settings: Settings) -> Any:
     """The agent's contract, with classes made from its descriptors.
 
     Raises:
-        UnknownAgent: no such agent is registered.
-        CliError: none of the addresses answers as that agent.
+        CliError: no such agent is registered, or none of the addresses answers as it.
     """
     from atomesh.core.errors import UnknownAgent
 
@@ -133,11 +132,25 @@ async def contract_of(mesh: Client, agent: str, endpoints: list[str]) -> Any:
         return await mesh.contract(agent)
     except UnknownAgent:
         if not endpoints:
-            raise
+            raise CliError(await no_agent(agent, settings), ExitCode.NOT_FOUND) from None
         raise CliError(
             f"no agent {agent!r:.80} answers at {', '.join(endpoints)}; check the address, and whether it needs TLS",
             ExitCode.UNAVAILABLE,
         ) from None
+
+
+async def no_agent(agent: str, settings: Settings) -> str:
+    """That there is no such agent, with the nearest that there is."""
+    import difflib
+
+    from atomesh.core import ALL_STATES, Selector
+    from atomesh.rpc import RegistryClient
+
+    async with RegistryClient(settings.mesh.registry, settings.credentials.load()) as client:
+        known = await client.discover(Selector(states=ALL_STATES))
+    near = difflib.get_close_matches(agent, {endpoint.agent for endpoint in known.endpoints}, n=1)
+    hint = f"did you mean {near[0]}?" if near else "`atomesh agents` lists those that are"
+    return f"no agent {agent!r:.80} is registered; {hint}"
 
 
 def options(settings: Settings, caller: Caller) -> Any:

@@ -10,6 +10,7 @@ import typer
 from atomesh.cli._errors import CliError, ExitCode
 from atomesh.cli._flags import Dialling, Json
 from atomesh.cli._output import escape, say, say_json
+from atomesh.cli.call import no_agent
 
 if TYPE_CHECKING:
     from atomesh.cli._settings import Settings
@@ -49,20 +50,8 @@ async def _ask(agent: str, settings: Settings) -> tuple[ContractDescriptor, Snap
     async with RegistryClient(settings.mesh.registry, settings.credentials.load()) as client:
         snapshot = await client.discover(Selector(agent=agent, states=ALL_STATES))
         if not snapshot.endpoints:
-            raise CliError(await _no_agent(agent, client), ExitCode.NOT_FOUND)
+            raise CliError(await no_agent(agent, settings), ExitCode.NOT_FOUND)
         return await client.get_contract(contract_hash=_newest(snapshot).contract_hash), snapshot
-
-
-async def _no_agent(agent: str, client: Any) -> str:
-    """That there is none, with the nearest that there is."""
-    import difflib
-
-    from atomesh.core import ALL_STATES, Selector
-
-    names = sorted({endpoint.agent for endpoint in (await client.discover(Selector(states=ALL_STATES))).endpoints})
-    near = difflib.get_close_matches(agent, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else "`atomesh agents` lists those that are"
-    return f"no agent {agent!r} is registered; {hint}"
 
 
 def _newest(snapshot: Snapshot) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from atomesh.cli._errors import CliError, ExitCode
-from atomesh.cli._flags import Basics, Json
+from atomesh.cli._flags import Json, Secured
 from atomesh.cli._output import escape, note, say, say_json
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class UpFlags(Basics):
+class UpFlags(Secured):
     """Flags of `atomesh up`."""
 
     up_endpoints: Annotated[int | None, typer.Option("--endpoints", help="Text agents, 1 to 64 [3].")] = None
@@ -68,7 +68,7 @@ async def _up(settings: Settings, *, as_json: bool) -> int:
             for task in (running, stop):
                 task.cancel()
             await asyncio.gather(running, stop, return_exceptions=True)
-            await stop_all(children)
+            await stop_all(children, signals.again)
 
 
 async def _start(settings: Settings, children: list[Child]) -> float:
@@ -97,7 +97,7 @@ def make_registry(own: UpSection, settings: Settings, heard: Callable[[str, str]
     state = ["--memory"] if own.memory else []
     if settings.registry.data_dir and not own.memory:
         state = ["--data-dir", settings.registry.data_dir]
-    flags = ["--bind", own.registry_bind, "--http-bind", own.http_bind, *state, *_log_flags(settings)]
+    flags = ["--bind", own.registry_bind, "--http-bind", own.http_bind, *state, *_shared_flags(settings)]
     return Child("registry", ["registry", *flags], heard)
 
 
@@ -110,7 +110,16 @@ def make_agent(name: str, registry: str, flags: Sequence[str], heard: Callable[[
 
 def _agent_flags(settings: Settings) -> list[str]:
     slots = [] if settings.up.slots is None else ["--slots", str(settings.up.slots)]
-    return [*slots, *_log_flags(settings)]
+    return [*slots, *_shared_flags(settings)]
+
+
+def _shared_flags(settings: Settings) -> list[str]:
+    """What was said of configuration, credentials and logs, for a child."""
+    own = settings.credentials
+    files = {"--tls-cert": own.tls_cert, "--tls-key": own.tls_key, "--tls-ca": own.tls_ca}
+    files |= {"--token-file": own.token_file, "--config": str(settings.file) if settings.file else None}
+    given = [word for flag, file in files.items() if file for word in (flag, file)]
+    return [*given, *(["--insecure"] if own.insecure else []), *_log_flags(settings)]
 
 
 def _log_flags(settings: Settings) -> list[str]:
@@ -177,10 +186,21 @@ async def _watch(children: Sequence[Child], stop: asyncio.Task[object]) -> int:
         await asyncio.gather(*waits, return_exceptions=True)
 
 
-async def stop_all(children: Sequence[Child]) -> None:
-    """Agents first, while the registry still hears that they go."""
+async def stop_all(children: Sequence[Child], again: asyncio.Event) -> None:
+    """Agents first, while the registry still hears that they go; all at once where a second Ctrl-C comes."""
     if not children:
         return
     registry, *agents = children
+    stopping = asyncio.create_task(_stop_in_order(registry, agents))
+    impatient = asyncio.create_task(again.wait())
+    await asyncio.wait([stopping, impatient], return_when=asyncio.FIRST_COMPLETED)
+    if not stopping.done():
+        for child in children:
+            child.kill()
+    impatient.cancel()
+    await asyncio.gather(stopping, impatient, return_exceptions=True)
+
+
+async def _stop_in_order(registry: Child, agents: Sequence[Child]) -> None:
     await asyncio.gather(*(agent.stop() for agent in agents))
     await registry.stop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
+import ipaddress
 import os
 import signal
 import sys
@@ -13,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from atomesh.agents import Agent, AgentFailed, AgentServer, ExecutionContext
 from atomesh.agents.builtin.text.agent import TextProcessor
@@ -140,3 +145,27 @@ def verb(home: Path) -> Callable[..., Any]:
             await process.communicate()
 
     return running
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Callable[..., tuple[str, str]]:
+    """`cert, key = certificate(first_year, end_year)`: files, self-signed for 127.0.0.1, a CA of its own."""
+
+    def make(begins: int, ends: int) -> tuple[str, str]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+        here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        signed = (
+            x509.CertificateBuilder(name, name, key.public_key(), 1)
+            .not_valid_before(datetime.datetime(begins, 1, 1, tzinfo=datetime.UTC))
+            .not_valid_after(datetime.datetime(ends, 1, 1, tzinfo=datetime.UTC))
+            .add_extension(here, critical=False)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+        (tmp_path / "cert.pem").write_bytes(signed.public_bytes(pem))
+        (tmp_path / "key.pem").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
+        return str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+
+    return make

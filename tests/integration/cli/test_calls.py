@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from atomesh.rpc import Credentials
 
@@ -53,7 +49,7 @@ async def test_what_is_wrong_with_a_call_is_one_line_and_a_code(
             (("text-processor", '{"contnt": "x"}', *at), 2, "did you mean content?"),
             (("text-processor", "{", *at), 2, "is not JSON"),
             (("text-processor", '{"content": "x", "operation": "shout"}', *at), 2, 'unknown operation "shout"'),
-            (("text-procesor", INPUT, *at), 3, "no agent 'text-procesor' is registered"),
+            (("text-procesor", INPUT, *at), 3, "did you mean text-processor?"),
             (("slow", INPUT, *at, "--deadline", "0.3"), 5, ""),
             (("failing", INPUT, *at), 1, "no such ticket"),
             (("text-processor", INPUT, *at, "--policy", "least_conections"), 2, "did you mean least_connections?"),
@@ -169,23 +165,9 @@ async def test_doctor_tells_a_registry_from_what_is_none(mesh: Callable[..., Any
 
 @pytest.mark.parametrize("verb", [("agents",), ("registry", "--memory"), ("serve", "text-processor")])
 async def test_an_expired_certificate_is_refused_before_anything_starts(
-    atomesh: Callable[..., Any], tmp_path: Path, verb: tuple[str, ...]
+    atomesh: Callable[..., Any], certificate: Callable[..., tuple[str, str]], verb: tuple[str, ...]
 ) -> None:
-    cert, key = expired(tmp_path)
+    cert, key = certificate(2019, 2020)
     ended = await atomesh(*verb, "--tls-cert", cert, "--tls-key", key)
     assert ended.code == 2
-    assert "expired on 2020-01-02" in ended.one_line()
-
-
-def expired(folder: Path) -> tuple[str, str]:
-    """A certificate that ended in 2020, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    builder = builder.serial_number(1).not_valid_before(datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
-    certificate = builder.not_valid_after(datetime.datetime(2020, 1, 2, tzinfo=datetime.UTC)).sign(key, hashes.SHA256())
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return str(folder / "cert.pem"), str(folder / "key.pem")
+    assert "expired on 2020-01-01" in ended.one_line()

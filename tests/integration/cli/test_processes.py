@@ -149,3 +149,40 @@ async def test_the_demo_loses_nothing(atomesh: Callable[..., Any]) -> None:
     assert (report["failures"], report["wrong"], report["checked"]) == (0, 0, 1000)
     assert [row["became"] for row in report["endpoints"]] == ["killed", "drained", "serving", "serving"]
     assert all(row["calls"] for row in report["endpoints"]), "every endpoint took part"
+
+
+async def test_with_tls_and_a_token_strangers_are_told_what_they_lack(
+    verb: Callable[..., Any], atomesh: Callable[..., Any], certificate: Callable[..., tuple[str, str]], tmp_path: Any
+) -> None:
+    cert, key = certificate(2020, 2100)
+    (tmp_path / "token").write_text("sesame")
+    tls = ("--tls-cert", cert, "--tls-key", key, "--tls-ca", cert)
+    async with verb(*UP, *tls, "--token-file", str(tmp_path / "token")) as process:
+        said = await ready(process)
+        at = ("--registry", said["registry"]["address"])
+        known = await atomesh("call", "text-processor", INPUT, *at, *tls)
+        assert json.loads(known.out)["result"] == "positive", known.err
+        stranger = await atomesh("agents", *at)
+        assert stranger.code == 4
+        assert "--tls-ca" in stranger.one_line()
+        asked = await atomesh("doctor", *at)
+        assert "--tls-ca" in asked.out, "the doctor sees that something listens there and that TLS may be it"
+        address = said["agents"][0]["address"]
+        without = await atomesh("drain", address, *at, *tls)
+        assert without.code == 2
+        assert "--token-file" in without.one_line()
+        process.send_signal(signal.SIGINT)
+        assert await ended(process) == 0
+
+
+async def test_a_second_signal_does_not_wait(verb: Callable[..., Any]) -> None:
+    async with verb(*UP) as process:
+        said = await ready(process)
+        stopped = said["agents"][0]["pid"]
+        os.kill(stopped, signal.SIGSTOP)  # it will not drain: it does not even hear that it should
+        process.send_signal(signal.SIGINT)
+        await SYSTEM_CLOCK.sleep(0.3)
+        assert process.returncode is None, "what drains is waited for"
+        process.send_signal(signal.SIGINT)
+        assert await ended(process) == 0
+        assert not alive(stopped)
