@@ -37,6 +37,9 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # servers allow it (see server.py), and others are pinged only while busy.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    # Without this one a ping may stay unanswered for a minute, whatever the
+    # timeout above says (seen on grpcio 1.85 with a peer under SIGSTOP).
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 0),
 )
 

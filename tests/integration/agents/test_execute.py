@@ -43,7 +43,7 @@ async def test_an_answer_tells_where_and_how_long_it_ran(serving: Serving) -> No
         assert (info.instance_id, info.request_id) == (server.instance_id, "req-1")
         assert 0 < info.execution_time.nanos < 1e9
         assert abs(info.started_at.seconds - SYSTEM_CLOCK.wall()) < 5
-        assert (info.load.slots, info.load.in_flight, info.load.executions) == (4, 0, 1)
+        assert (info.load.slots, info.load.in_flight, info.load.queued) == (4, 0, 0)
 
 
 async def test_a_request_id_is_made_up_where_the_caller_gives_none(serving: Serving) -> None:

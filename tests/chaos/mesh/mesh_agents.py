@@ -1,0 +1,37 @@
+"""The agents that the chaos tests serve in processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from atomesh.agents import Agent, ExecutionContext
+from atomesh.text.v1.text_pb2 import TextInput, TextOutput
+
+
+class Echo(Agent[TextInput, TextOutput]):
+    """Answers after a moment; harmless to run twice."""
+
+    name = "echo"
+    slots = 8
+    idempotent = True
+
+    async def execute(self, input: TextInput, context: ExecutionContext) -> TextOutput:
+        await asyncio.sleep(0.002)  # noqa: TID251 # work, in real time
+        return TextOutput(result=input.content)
+
+
+class Ledger(Agent[TextInput, TextOutput]):
+    """Writes each execution down before it works; must never run twice for one call."""
+
+    name = "ledger"
+    slots = 8
+
+    async def execute(self, input: TextInput, context: ExecutionContext) -> TextOutput:
+        descriptor = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            os.write(descriptor, f"{input.content}\n".encode())
+        finally:
+            os.close(descriptor)
+        await asyncio.sleep(0.002)  # noqa: TID251 # work, in real time
+        return TextOutput(result=input.content)
