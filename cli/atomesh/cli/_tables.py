@@ -16,27 +16,21 @@ from atomesh.rpc.registry_client import Snapshot
 WIDE = 110
 """Columns from which all of a row fits beside an agent's name and address of usual length."""
 
-_COLUMNS = (
-    "agent",
-    "version",
-    "endpoint",
-    "state",
-    "slots",
-    "in flight",
-    "zone",
-    "registered",
-    "renewed",
-    "capabilities",
+_WIDE = (
+    *("agent", "version", "endpoint", "state", "slots", "in flight", "zone"),
+    *("registered", "renewed", "capabilities"),
 )
+_NARROW = ("agent", "version", "endpoint", "state", "busy", "zone", "registered", "renewed")
 
 _STYLES = {State.SERVING: "green", State.DRAINING: "yellow", State.SUSPECT: "magenta", State.NOT_SERVING: "red"}
 
 
 def endpoint_table(snapshot: Snapshot, registry: str, *, width: int = WIDE) -> Table:
-    """One row for each endpoint; on a narrow terminal without capabilities, and zones only where there are some."""
+    """One row for each endpoint; where it is narrow without capabilities, and with a zone only where some have one."""
     wide = width >= WIDE
-    zones = wide or any(endpoint.zone for endpoint in snapshot.endpoints)
-    shown = [name for name in _COLUMNS if (name != "zone" or zones) and (name != "capabilities" or wide)]
+    shown: tuple[str, ...] = _WIDE if wide else _NARROW
+    if not (wide or any(endpoint.zone for endpoint in snapshot.endpoints)):
+        shown = tuple(name for name in shown if name != "zone")
     table = Table(
         title=f"{len(snapshot.endpoints)} endpoints, registry {registry}, revision {snapshot.position.revision}",
         title_justify="left",
@@ -49,29 +43,32 @@ def endpoint_table(snapshot: Snapshot, registry: str, *, width: int = WIDE) -> T
     if snapshot.self_preservation:
         table.caption = "so many leases ran out at once that the registry doubts itself: SUSPECT, not gone"
     for name in shown:
-        numeric = name in ("slots", "in flight")
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=wide, overflow="fold")
+        numeric = name in ("slots", "in flight", "busy")
+        foldable = name == "capabilities" or (not wide and name in ("agent", "endpoint", "zone"))
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=not foldable, overflow="fold")
     now = SYSTEM_CLOCK.wall()
     for endpoint in snapshot.endpoints:
-        row = dict(zip(_COLUMNS, _row(endpoint, now), strict=True))
+        row = _row(endpoint, now)
         table.add_row(*(row[name] for name in shown))
     return table
 
 
-def _row(endpoint: Endpoint, now: float) -> list[Text]:
+def _row(endpoint: Endpoint, now: float) -> dict[str, Text]:
     capabilities = ", ".join(c.name if c.score is None else f"{c.name} {c.score:.2f}" for c in endpoint.capabilities)
-    return [
-        cell(endpoint.agent, "bold"),
-        cell(endpoint.version),
-        cell(endpoint.address),
-        state_cell(endpoint.state),
-        cell(str(endpoint.slots)),
-        cell(str(endpoint.load.in_flight) if endpoint.load else "-"),
-        cell(endpoint.zone or "-"),
-        cell(ago(now - endpoint.registered_at)),
-        cell(ago(now - endpoint.last_renewed_at)),
-        cell(capabilities or "-"),
-    ]
+    running = str(endpoint.load.in_flight) if endpoint.load else "-"
+    return {
+        "agent": cell(endpoint.agent, "bold"),
+        "version": cell(endpoint.version),
+        "endpoint": cell(endpoint.address),
+        "state": state_cell(endpoint.state),
+        "slots": cell(str(endpoint.slots)),
+        "in flight": cell(running),
+        "busy": cell(f"{running}/{endpoint.slots}"),
+        "zone": cell(endpoint.zone or "-"),
+        "registered": cell(ago(now - endpoint.registered_at)),
+        "renewed": cell(ago(now - endpoint.last_renewed_at)),
+        "capabilities": cell(capabilities or "-"),
+    }
 
 
 def state_cell(state: State) -> Text:

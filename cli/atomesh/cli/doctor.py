@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from atomesh.cli._errors import ExitCode
 from atomesh.cli._flags import Dialling, Json
 from atomesh.cli._output import cell, console, say_json
+
+if TYPE_CHECKING:
+    from atomesh.cli._checks import Finding
 
 
 def doctor(flags: Dialling, as_json: Json = False) -> int:
@@ -29,7 +34,7 @@ def doctor(flags: Dialling, as_json: Json = False) -> int:
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
-def _table(findings: list) -> None:  # type: ignore[type-arg]
+def _table(findings: Sequence[Finding]) -> None:
     from rich.table import Table
 
     styles = {"ok": "green", "warn": "yellow", "fail": "red"}
