@@ -32,7 +32,7 @@ def endpoint_table(snapshot: Snapshot, registry: str, *, width: int = WIDE) -> T
     if not (wide or any(endpoint.zone for endpoint in snapshot.endpoints)):
         shown = tuple(name for name in shown if name != "zone")
     table = Table(
-        title=f"{len(snapshot.endpoints)} endpoints, registry {registry}, revision {snapshot.position.revision}",
+        title=f"{len(snapshot.endpoints)} endpoint{_s(len(snapshot.endpoints))}, registry {registry}, revision {snapshot.position.revision}",
         title_justify="left",
         title_style="bold",
         header_style="dim",
@@ -69,6 +69,10 @@ def _row(endpoint: Endpoint, now: float) -> dict[str, Text]:
         "renewed": cell(ago(now - endpoint.last_renewed_at)),
         "capabilities": cell(capabilities or "-"),
     }
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
 
 
 def state_cell(state: State) -> Text:

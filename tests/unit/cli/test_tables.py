@@ -30,7 +30,7 @@ def drawn(*endpoints: Endpoint, width: int) -> list[str]:
 
 def test_eighty_columns_hold_an_endpoint_on_one_line() -> None:
     title, _, *rows = drawn(ENDPOINT, width=80)
-    assert "1 endpoints, registry 127.0.0.1:7400, revision 9" in title
+    assert "1 endpoint, registry 127.0.0.1:7400, revision 9" in title
     assert len(rows) == 1, "a row must not wrap"
     assert rows[0].split()[:5] == ["text-processor", "1.0.0", "127.0.0.1:40123", "draining", "3/4"]
 
