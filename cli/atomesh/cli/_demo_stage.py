@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import tempfile
 from collections import deque
@@ -22,8 +23,9 @@ from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.rpc.http import HttpServer, metrics_page
 
 REFRESH_SECONDS = 0.1
-LISTED_SECONDS = 10.0
-"""For the registry to list all agents, after they have said that they are ready."""
+KNOWN_SECONDS = 2.0
+"""For the client to hear of the newcomer, which takes milliseconds; without it
+the work goes on all the same."""
 
 
 class Stage:
@@ -125,8 +127,17 @@ class Stage:
 
     async def _newcomer(self) -> None:
         await self._join()
-        self._view.tell(f"{self._rows[-1].address} has joined")
+        address = self._rows[-1].address
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KNOWN_SECONDS):
+                while not self._knows(address):
+                    await SYSTEM_CLOCK.sleep(REFRESH_SECONDS / 10)
+        self._view.tell(f"{address} has joined")
         self._joined.set()
+
+    def _knows(self, address: str) -> bool:
+        """Whether the client's watch has told it of the endpoint."""
+        return self._sample("atomesh_client_slots", {"agent": TEXT.agent, "endpoint": address}) > 0
 
     async def _drain(self, address: str) -> None:
         from atomesh.rpc.channel import open_channel
