@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from atomesh.core.endpoint import ALL_STATES, State
+from atomesh.rpc.counting import Count, CounterFamily, HistogramFamily, Spread
 
 _COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds: an fsync takes half a millisecond on a good disk and ten seconds on a dying one."""
@@ -28,11 +29,11 @@ class RegistryMetrics:
         self._count_watches()
 
     def _count_leases(self) -> None:
-        registrations = self._counter("registrations", "Registrations by result.", "result")
+        registrations = self._by("result", "registrations", "Registrations by result.")
         self.registered = registrations.labels("registered")
         self.incompatible = registrations.labels("incompatible")
         self.register_failed = registrations.labels("failed")
-        renewals = self._counter("renewals", "Lease renewals by result.", "result")
+        renewals = self._by("result", "renewals", "Lease renewals by result.")
         self.renewals = {name: renewals.labels(name.lower()) for name in ("RENEWED", "UNKNOWN", "SUPERSEDED")}
         self.expirations = self._counter("expirations", "Leases that ran out.")
         self.suspicions = self._counter("suspicions", "Leases that ran out and were doubted instead.")
@@ -40,27 +41,27 @@ class RegistryMetrics:
         self.self_preservation = self._gauge("self_preservation", "1 while leases are doubted rather than expired.")
 
     def _count_commits(self) -> None:
-        commits = self._counter("commits", "Commits to storage by result.", "result")
+        commits = self._by("result", "commits", "Commits to storage by result.")
         self.committed, self.commit_failed = commits.labels("committed"), commits.labels("failed")
-        self.commit_seconds = Histogram(
-            "atomesh_registry_commit_seconds", "Time of a commit.", buckets=_COMMIT_BUCKETS, registry=self.collectors
-        )
-        self.batch = Histogram(
-            "atomesh_registry_commit_operations",
-            "Operations per commit.",
-            buckets=_BATCH_BUCKETS,
-            registry=self.collectors,
-        )
+        self.commit_seconds = self._spread("commit_seconds", "Time of a commit.", _COMMIT_BUCKETS)
+        self.batch = self._spread("commit_operations", "Operations per commit.", _BATCH_BUCKETS)
         self.revision = self._gauge("revision", "The last committed revision.")
 
     def _count_watches(self) -> None:
-        events = self._counter("watch_events", "Steps sent to watchers.", "event")
+        events = self._by("event", "watch_events", "Steps sent to watchers.")
         self.events = {name: events.labels(name) for name in ("reset", "changes", "bookmark")}
         self.slow_watchers = self._counter("slow_watchers", "Watches that fell behind and began anew.")
         self.watchers = self._gauge("watchers", "Watches that are open.")
 
-    def _counter(self, name: str, about: str, *labels: str) -> Counter:
-        return Counter(f"atomesh_registry_{name}_total", about, labels, registry=self.collectors)
+    def _by(self, label: str, name: str, about: str) -> CounterFamily:
+        return CounterFamily(f"atomesh_registry_{name}_total", about, (label,), registry=self.collectors)
+
+    def _counter(self, name: str, about: str) -> Count:
+        return CounterFamily(f"atomesh_registry_{name}_total", about, (), registry=self.collectors).labels()
+
+    def _spread(self, name: str, about: str, buckets: Sequence[float]) -> Spread:
+        family = HistogramFamily(f"atomesh_registry_{name}", about, (), buckets=buckets, registry=self.collectors)
+        return family.labels()
 
     def _gauge(self, name: str, about: str) -> Gauge:
         return Gauge(f"atomesh_registry_{name}", about, registry=self.collectors)

@@ -27,9 +27,9 @@ class Count:
         """Nothing yet."""
         self.value = 0
 
-    def inc(self) -> None:
-        """One more."""
-        self.value += 1
+    def inc(self, amount: int = 1) -> None:
+        """So many more."""
+        self.value += amount
 
 
 class Spread:

@@ -14,9 +14,10 @@ import sys
 import threading
 import traceback
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
+from atomesh.rpc.counting import HistogramFamily
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +39,9 @@ class Watchdog:
     ) -> None:
         """`limit` in seconds. Metrics go to `registry`; without one they are shown nowhere."""
         registry = registry or CollectorRegistry()
-        self._lag = Histogram(
-            "atomesh_event_loop_lag_seconds",
-            "How late the event loop ran a timer.",
-            buckets=_BUCKETS,
-            registry=registry,
-        )
+        lag = "How late the event loop ran a timer."
+        family = HistogramFamily("atomesh_event_loop_lag_seconds", lag, (), buckets=_BUCKETS, registry=registry)
+        self._lag = family.labels()
         self._last = Gauge("atomesh_event_loop_last_lag_seconds", "The latest of these lags.", registry=registry)
         self._limit = limit
         self._now = clock.now
