@@ -40,7 +40,7 @@ class Call(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double the price of making one
 class Done:
     """A finished execution; seconds."""
 

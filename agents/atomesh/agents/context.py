@@ -33,7 +33,7 @@ class ContextProvider(ABC, Generic[T_co]):
         """Called once, after the last execution, where `start` went well."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, as Scope is not: it would double the price of making one
 class ExecutionContext(Scope):
     """One execution: its context, its deadline, and where it runs.
 
