@@ -24,6 +24,7 @@ from atomesh.core.contract import Contract, load_contract, pack, unpack
 from atomesh.core.errors import AtomeshError, Attempt, Origin
 from atomesh.core.names import check_agent_name
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
+from atomesh.rpc.http import HttpServer, metrics_page
 from atomesh.rpc.registry_client import DEFAULT_ADDRESS
 from atomesh.v1 import agent_pb2
 
@@ -90,6 +91,7 @@ class Client:
         self._metrics.budget.set_function(lambda: self._budget.left(clock.now()))
         self._fleets: dict[str, Fleet] = {}
         self._closed = False
+        self._http: HttpServer | None = None
         if endpoints:
             self._resolver: Resolver = StaticResolver(endpoints, credentials, clock=clock)
         elif isinstance(registry, str):
@@ -114,6 +116,22 @@ class Client:
         self._fleets.clear()
         await asyncio.gather(*(fleet.close() for fleet in fleets))
         await self._resolver.close()
+        if self._http is not None:
+            await self._http.stop()
+
+    async def serve_metrics(self, bind: str = "127.0.0.1:0", *, insecure: bool = False) -> str:
+        """Serves `/metrics` over HTTP until the client is closed; host:port.
+
+        Raises:
+            InvalidArgument: no address, or off loopback without `insecure`.
+            Conflict: the address is in use, or metrics are served already.
+        """
+        if self._http is not None:
+            raise errors.Conflict(f"this client's metrics are served at {self._http.address} already")
+        http = HttpServer(bind=bind, pages={"/metrics": metrics_page(self._metrics.registry)}, insecure=insecure)
+        await http.start()
+        self._http = http
+        return http.address
 
     @overload
     async def call(
