@@ -158,8 +158,8 @@ async def test_sixteen_slots_of_a_plain_def_really_run_sixteen_at_once(serving: 
         assert await asyncio.gather(*(caller.execute(str(n)) for n in range(16))) == [str(n) for n in range(16)]
 
 
-@pytest.mark.parametrize("no_wait", [True, False], ids=["mesh client", "stock client"])
-async def test_no_more_than_slots_run_at_once_whoever_calls(serving: Serving, echo: Any, no_wait: bool) -> None:
+@pytest.mark.parametrize("by", ["field", "header", ""], ids=["mesh client", "by header", "stock client"])
+async def test_no_more_than_slots_run_at_once_whoever_calls(serving: Serving, echo: Any, by: str) -> None:
     now, most = 0, 0
 
     async def work(*_: Any) -> None:
@@ -169,11 +169,11 @@ async def test_no_more_than_slots_run_at_once_whoever_calls(serving: Serving, ec
         await SYSTEM_CLOCK.sleep(0.02)
         now -= 1
 
-    metadata = (("x-atomesh-no-wait", "1"),) if no_wait else ()
+    metadata = (("x-atomesh-no-wait", "1"),) if by == "header" else ()
     async with serving(echo(work), slots=3) as (server, caller):
 
         async def one() -> str:
-            call = caller.stub.Execute(caller.request(), timeout=10, metadata=metadata)
+            call = caller.stub.Execute(caller.request(no_wait=by == "field"), timeout=10, metadata=metadata)
             if await call.code() is grpc.StatusCode.OK:
                 return "ran"
             assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -185,4 +185,8 @@ async def test_no_more_than_slots_run_at_once_whoever_calls(serving: Serving, ec
         assert most == 3
         assert in_flight(server) == 0
         assert "refused" in ends
-        assert ends.count("ran") >= (3 if no_wait else 3 + QUEUE), "who may wait is run"
+        assert ends.count("ran") >= (3 if by else 3 + QUEUE), "who may wait is run"
+        if by:
+            assert server.agents["echo"].admission.refusals == ends.count("refused") > 60 / 2, (
+                "at once, not after a wait"
+            )
