@@ -231,6 +231,17 @@ async def test_whenever_it_leaves_nothing_stays_behind(registry: FakeRegistry, w
         assert max(registry.asked("register")) <= when + 1
 
 
+async def test_a_slow_registration_does_not_overtake_the_farewell(registry: FakeRegistry) -> None:
+    registry.latency = 4.0
+    registrar = _registrar(registry)
+    async with _running(registrar):
+        await registry.clock.sleep(1)  # it commits a second later
+        registry.latency = 0.0
+        await registrar.leave()
+        await registry.clock.sleep(10)
+        assert registry.states() == {}
+
+
 @pytest.mark.parametrize("when", [0.5, 1.5, 2.5, 3.5, 7.0])
 async def test_whenever_it_drains_the_registry_hears_it_before_drain_says_so(
     registry: FakeRegistry, when: float
@@ -254,6 +265,8 @@ async def test_a_drain_that_the_registry_did_not_hear_is_said_again(registry: Fa
         registry.down = False
         await registry.clock.sleep(6)
         assert registry.states() == {"a:1": State.DRAINING}
+        await registry.clock.sleep(60)
+        assert len(registry.asked("update")) == 2, "what was heard is not said again"
 
 
 async def test_what_drains_is_not_registered_anew(registry: FakeRegistry) -> None:
