@@ -7,6 +7,7 @@ looking them up costs more than counting does.
 
 from __future__ import annotations
 
+from google.rpc import code_pb2
 from prometheus_client import CollectorRegistry
 
 from atomesh.core.errors import Code, code_name
@@ -23,6 +24,7 @@ class GrpcMetrics:
 
     def __init__(self, side: str, registry: CollectorRegistry) -> None:
         """Registers the families; once per registry and side."""
+        self.side = side
         done = "handled by the server" if side == "server" else "completed by the client"
         self.started = CounterFamily(
             f"grpc_{side}_started_total", f"RPCs started on the {side}.", _LABELS, registry=registry
@@ -52,7 +54,7 @@ class GrpcMetrics:
 class MethodSeries:
     """What is counted of one method."""
 
-    __slots__ = ("_codes", "_handled", "_labels", "received", "seconds", "sent", "started")
+    __slots__ = ("_codes", "_handled", "_labels", "_requests", "_responses", "received", "seconds", "sent", "started")
 
     def __init__(self, families: GrpcMetrics, labels: tuple[str, str, str]) -> None:
         """Binds the labels."""
@@ -63,6 +65,20 @@ class MethodSeries:
         self.seconds = families.seconds.labels(*labels)
         self.received = families.received.labels(*labels)
         self.sent = families.sent.labels(*labels)
+        server = families.side == "server"
+        self._requests = self.received if server else self.sent
+        self._responses = self.sent if server else self.received
+
+    def unary_began(self) -> None:
+        """Counts an RPC that begins with its one request."""
+        self.started.value += 1
+        self._requests.value += 1
+
+    def unary_ended(self, code: Code, seconds: float) -> None:
+        """Counts an RPC that ended; a good end has one response."""
+        if code == code_pb2.OK:
+            self._responses.value += 1
+        self.handled(code, seconds)
 
     def handled(self, code: Code, seconds: float) -> None:
         """Counts an RPC that ended."""

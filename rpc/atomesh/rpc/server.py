@@ -164,15 +164,12 @@ class Server:
         now = self._clock.now
 
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            series.started.inc()
-            series.received.inc()
+            series.unary_began()
             begun = now()
             code = code_pb2.CANCELLED  # unless it ends otherwise
             try:
                 response = await method(read(request), context)
-                code = _code_of(context)
-                if code == code_pb2.OK:
-                    series.sent.inc()
+                code = _code_of(context) if context.code() else code_pb2.OK
                 return response
             except AtomeshError as error:
                 code = _fail(context, error)
@@ -182,7 +179,9 @@ class Server:
             except Exception as error:  # noqa: BLE001 # the last line before the wire: logged there in full
                 code = _fail(context, _crashed(name, error))
             finally:
-                series.handled(_counted(code, context), now() - begun)
+                if code == code_pb2.CANCELLED:
+                    code = _counted(code, context)
+                series.unary_ended(code, now() - begun)
 
         return handle
 
