@@ -42,18 +42,23 @@ def header(key: str, value: str) -> Pair:
     """One header, in the spelling that its value needs.
 
     Raises:
-        ValueError: the value holds a lone surrogate, which is no UTF-8.
+        InvalidArgument: the value holds a lone surrogate, which is no UTF-8.
     """
     # Blanks at the ends may be stripped on the way (gRPC over HTTP/2, "ASCII-Value").
     plain = value.isascii() and value.isprintable() and value == value.strip()
-    return (key, value) if plain else (key + _BIN, value.encode())
+    if plain:
+        return key, value
+    try:
+        return key + _BIN, value.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"header {key} holds a lone surrogate, which is no UTF-8; decode it rightly") from None
 
 
 def encode(context: Context) -> tuple[Pair, ...]:
     """The headers that carry the context; what is unset has none.
 
     Raises:
-        ValueError: a string holds a lone surrogate, which is no UTF-8.
+        InvalidArgument: a string holds a lone surrogate, which is no UTF-8.
     """
     pairs = [header(key, value) for key, field in _FIELDS.items() if (value := getattr(context, field))]
     if context.metadata or context.via or context.timestamp is not None:
