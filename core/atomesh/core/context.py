@@ -6,7 +6,7 @@ the time of an execution, and every `Client.call` made in it is a child of it.
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -160,4 +160,4 @@ class enter:  # noqa: N801 # read as a verb: `with enter(scope):`
 
 def new_request_id() -> str:
     """128 random bits in hex."""
-    return os.urandom(16).hex()
+    return secrets.token_hex(16)
