@@ -22,7 +22,7 @@ from atomesh.balancer.policies.base import NONE_TRIED
 from atomesh.balancer.retry import outcome_of
 from atomesh.core import errors
 from atomesh.core.endpoint import Endpoint
-from atomesh.core.errors import AtomeshError
+from atomesh.core.errors import AtomeshError, Attempt
 from atomesh.core.updates import Added, Changed, Position, Removed, Reset, WatchEvent
 
 MAX_WAITING = 10_000
@@ -53,12 +53,16 @@ class Observer(Protocol):
 class Call:
     """A call that wants an endpoint."""
 
-    __slots__ = ("deadline", "policy", "queue_wait", "since", "tried", "waiting")
+    __slots__ = ("attempts", "deadline", "policy", "queue_wait", "returns", "since", "tried", "waiting")
 
     def __init__(self, deadline: float, policy: str = DEFAULT_POLICY) -> None:
         """`deadline` in monotonic seconds."""
         self.deadline = deadline
         self.policy = policy
+        self.returns = False
+        """It has passed through the agent before: whoever it would wait for may be waiting for it."""
+        self.attempts: list[Attempt] = []
+        """Those that failed."""
         self.tried: Collection[Candidate] = NONE_TRIED
         """Endpoints that refused it since it last waited."""
         self.waiting = False
@@ -141,6 +145,16 @@ class Balancer:
             self.synced = True
             self._rebuild(now)
 
+    @property
+    def known(self) -> bool:
+        """Whether the resolver has told of an endpoint of the agent, ever."""
+        return self._ever
+
+    def check_known(self) -> None:
+        """Raises UnknownAgent where the resolver knows no such agent, and never did."""
+        if self.synced and not self._ever:
+            raise errors.UnknownAgent(f"no agent {self.agent!r} is registered; `atomesh agents` lists those that are")
+
     def connected(self, address: str, state: SubchannelState, now: float) -> None:
         """Takes the state of a connection."""
         candidate = self.candidates.get(address)
@@ -156,18 +170,21 @@ class Balancer:
 
         Raises:
             UnknownAgent: the resolver knows no such agent, and never did.
+            CallLoop: it would wait for itself.
             QueueFull: too many calls wait already.
             DeadlineExceeded: it is too late already.
         """
-        if self.synced and not self._ever:
-            raise errors.UnknownAgent(f"no agent {self.agent!r} is registered; `atomesh agents` lists those that are")
+        self.check_known()
         if call.deadline <= now:
             raise errors.DeadlineExceeded(f"out of time before an endpoint of {self.agent} was picked", executed=False)
         # Nobody overtakes those who wait, except by an earlier deadline.
-        if not self._waiting_count or call.tried:
+        # Who comes back does: they may wait for what it holds.
+        if not self._waiting_count or call.tried or call.returns:
             picked = self._pick(call, now)
             if picked is not None:
                 return picked
+            if call.returns and (self._first or self._last):
+                raise self._loop()
         self._wait(call, now)
         return None
 
@@ -254,9 +271,15 @@ class Balancer:
             return errors.DeadlineExceeded(
                 f"no endpoint of {self.agent} had a slot free in time ({self._capacity()})", executed=False
             )
-        if self.synced and not self._ever:
-            return errors.UnknownAgent(f"no agent {self.agent!r} is registered; `atomesh agents` lists those that are")
-        return self._pick(call, now)
+        picked = self._pick(call, now)
+        if picked is None and call.returns and (self._first or self._last):
+            return self._loop()
+        return picked
+
+    def _loop(self) -> AtomeshError:
+        return errors.CallLoop(
+            f"{self.agent}: the call came back to it and would wait for itself; no slot is free ({self._capacity()})"
+        )
 
     def _strand(self, now: float) -> list[Assignment]:
         """Gives up for those that have waited long enough for any endpoint at all."""

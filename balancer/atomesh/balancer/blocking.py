@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from atomesh.balancer.client import CallOptions, Client, Reply
 from atomesh.core.contract import Contract
+from atomesh.core.errors import Cancelled
 
 In = TypeVar("In", bound=Message)
 Out = TypeVar("Out", bound=Message)
@@ -27,6 +28,7 @@ class BlockingClient:
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         """Takes what Client takes."""
+        self._closing = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="atomesh-client", daemon=True)
         self._thread.start()
@@ -66,12 +68,24 @@ class BlockingClient:
         return self._run(self._client.execute(target, input, options))
 
     def close(self) -> None:
-        """Closes the client and ends the thread."""
-        if not self._loop.is_closed():
-            self._run(self._client.close())
-            self._stop()
+        """Closes the client and ends the thread; calls of other threads fail. Twice is fine."""
+        with self._closing:
+            if not self._loop.is_closed():
+                try:
+                    self._run(self._end())
+                finally:
+                    self._stop()
+
+    async def _end(self) -> None:
+        await self._client.close()
+        # Whoever waits in another thread is to be told before the loop ends.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*others, return_exceptions=True)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop.is_closed():
+            work.close()
+            raise Cancelled("the client is closed", executed=False)
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()

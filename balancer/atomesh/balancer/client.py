@@ -11,16 +11,17 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from google.protobuf.message import Message
 
+from atomesh.balancer.balancer import Call
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
-from atomesh.balancer.metrics import AgentSeries, ClientMetrics
+from atomesh.balancer.metrics import OTHER, AgentSeries, ClientMetrics, reason_of
 from atomesh.balancer.policies import DEFAULT_POLICY, check_policy
 from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
 from atomesh.balancer.walk import Walk
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope, new_request_id
-from atomesh.core.contract import Contract, load_contract, pack, unpack
+from atomesh.core.contract import Contract, pack, unpack
 from atomesh.core.errors import AtomeshError, Attempt, Origin
 from atomesh.core.names import check_agent_name
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
@@ -89,6 +90,7 @@ class Client:
         self._metrics = metrics or ClientMetrics()
         self._budget = RetryBudget()
         self._metrics.budget.set_function(lambda: self._budget.left(clock.now()))
+        self._others = AgentSeries(self._metrics, OTHER)
         self._fleets: dict[str, Fleet] = {}
         self._closed = False
         self._http: HttpServer | None = None
@@ -190,27 +192,32 @@ class Client:
         agent = target if isinstance(target, str) else target.agent
         begun = self._clock.now()
         deadline, context = self._scope(options, begun)
-        fleet = await self._fleet(agent)
-        self._check_type(fleet, input)
-        policy = check_policy(options.policy) if options.policy else self._policy
-        walk = Walk(fleet, self._budget, self._metrics, self._clock, self._rng)
-        reason = "CANCELLED"  # unless it ends otherwise
+        call = Call(deadline, check_policy(options.policy) if options.policy else self._policy)
+        call.returns = bool(context.via) and agent in context.via
+        series, reason = self._others, "CANCELLED"  # unless it ends otherwise
         try:
+            fleet = self._fleets.get(agent)
+            if fleet is None or not fleet.balancer.known:
+                fleet = await self._meet(agent, deadline)
+            series = fleet.series
+            self._check_type(fleet, input)
+            # Known before anything is sent: work whose outcome cannot be read should not be done.
+            expected = target.output if isinstance(target, Contract) else await fleet.output_class(deadline)
             self._budget.deposit()
-            response, endpoint = await walk.run(_request(agent, context, input), deadline, policy, options.idempotent)
-            expected = await fleet.output_class(endpoint) if isinstance(target, str) else target.output
+            walk = Walk(fleet, call, self._budget, self._metrics, self._clock, self._rng)
+            response = await walk.run(_request(agent, context, input), options.idempotent)
             output: Any = _unpack(response, expected)
             reason = "OK"
         except AtomeshError as error:
-            reason = str(error.reason)
-            error.attempts = tuple(walk.attempts)
+            reason = reason_of(error)
+            error.attempts = tuple(call.attempts)
             error.origin = _fill(error.origin, agent, context.request_id)
             raise
         finally:
-            fleet.series.call(reason, self._clock.now() - begun)
-            if walk.call.queue_wait:
-                fleet.series.queue_seconds.observe(walk.call.queue_wait)
-        return Reply(output, response.info, tuple(walk.attempts), walk.call.queue_wait)
+            series.call(reason, self._clock.now() - begun)
+            if call.queue_wait:
+                series.queue_seconds.observe(call.queue_wait)
+        return Reply(output, response.info, tuple(call.attempts), call.queue_wait)
 
     async def contract(self, agent: str) -> Contract[Message, Message]:
         """The contract that the agent's endpoints speak, with classes made from its descriptors.
@@ -218,14 +225,19 @@ class Client:
         Raises:
             UnknownAgent: no such agent.
         """
-        fleet = await self._fleet(agent)
-        for candidate in fleet.balancer.candidates.values():
-            told = await self._resolver.contract(candidate.endpoint)
-            loaded = load_contract(told.input_type, told.output_type, told.descriptor_set)
-            return Contract(agent, loaded.input, loaded.output)
-        raise errors.UnknownAgent(f"no agent {agent!r} is registered; `atomesh agents` lists those that are")
+        fleet = await self._meet(agent, self._clock.now() + self._timeout)
+        loaded = await fleet.contract()
+        return Contract(agent, loaded.input, loaded.output)
 
-    async def _fleet(self, agent: str) -> Fleet:
+    async def _meet(self, agent: str, deadline: float) -> Fleet:
+        """The agent's fleet, once the resolver has told of the agent.
+
+        What nobody registered leaves nothing behind: or whoever can name agents
+        could have a client hold any number of watches.
+
+        Raises:
+            UnknownAgent, RegistryUnavailable, DeadlineExceeded: see Fleet.sync.
+        """
         fleet = self._fleets.get(agent)
         if fleet is None:
             if self._closed:
@@ -233,7 +245,14 @@ class Client:
             check_agent_name(agent)
             series = AgentSeries(self._metrics, agent)
             fleet = self._fleets[agent] = Fleet(agent, self._resolver, self._credentials, series, self._clock)
-        await fleet.sync()
+        fleet.strangers += 1
+        try:
+            await fleet.sync(deadline)
+        finally:
+            fleet.strangers -= 1
+            if not (fleet.balancer.known or fleet.strangers or self._closed):
+                del self._fleets[agent]
+                await fleet.close()
         return fleet
 
     def _scope(self, options: CallOptions, now: float) -> tuple[float, Context]:

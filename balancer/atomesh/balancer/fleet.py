@@ -15,7 +15,7 @@ from atomesh.balancer.resolver import Resolver
 from atomesh.balancer.subchannel import Subchannel
 from atomesh.core import errors
 from atomesh.core.clock import Clock
-from atomesh.core.contract import known_class, load_contract
+from atomesh.core.contract import Contract, known_class, load_contract
 from atomesh.core.endpoint import Endpoint
 from atomesh.rpc.credentials import Credentials
 from atomesh.rpc.tasks import Tasks
@@ -44,27 +44,35 @@ class Fleet:
         self._waiting: dict[Call, asyncio.Future[Pick]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._synced = asyncio.Event()
-        self._outputs: dict[str, type[Message]] = {}
+        self._seen: Endpoint | None = None
+        self._output: type[Message] | None = None
+        self.strangers = 0
+        """Calls that wait to hear whether there is such an agent."""
         self._tasks = Tasks()
         self._closing = False
-        series.waiting.set_function(lambda: self.balancer.waiting)
         self._tasks.spawn(self._follow(), f"fleet {agent}")
 
-    async def sync(self) -> None:
-        """Returns once the resolver has told of the agent.
+    async def sync(self, deadline: float) -> None:
+        """Returns once the resolver has told of endpoints of the agent.
 
         Raises:
-            RegistryUnavailable: it has not, within SYNC_SECONDS.
+            UnknownAgent: it has none.
+            RegistryUnavailable: it has not told anything, within SYNC_SECONDS.
+            DeadlineExceeded: nor within a call's deadline, which is sooner.
         """
-        if self._synced.is_set():
-            return
+        timeout = min(SYNC_SECONDS, deadline - self._clock.now())
         try:
-            async with asyncio.timeout(SYNC_SECONDS):
+            async with asyncio.timeout(timeout):
                 await self._synced.wait()
         except TimeoutError:
+            if timeout < SYNC_SECONDS:
+                late = f"out of time before {self._resolver.name} told of {self.agent}"
+                raise errors.DeadlineExceeded(late, executed=False) from None
             raise errors.RegistryUnavailable(
-                f"{self._resolver.name} does not answer; start one with `atomesh registry`, or name another"
+                self._resolver.trouble or f"{self._resolver.name} does not answer"
             ) from None
+        self._check_open()
+        self.balancer.check_known()
 
     async def pick(self, call: Call) -> Pick:
         """An endpoint for the call, as soon as there is one.
@@ -72,6 +80,7 @@ class Fleet:
         Raises:
             UnknownAgent, QueueFull, NoEndpoint, DeadlineExceeded: see Balancer.
         """
+        self._check_open()
         picked = self.balancer.submit(call, self._clock.now())
         if picked is not None:
             return picked
@@ -100,14 +109,34 @@ class Fleet:
         if self.balancer.dirty:
             self._step()
 
-    async def output_class(self, endpoint: Endpoint) -> type[Message]:
-        """The class of the endpoint's output: this process's own, or made from its contract."""
-        found = self._outputs.get(endpoint.output_type) or known_class(endpoint.output_type)
-        if found is None:
-            contract = await self._resolver.contract(endpoint)
-            found = load_contract(contract.input_type, contract.output_type, contract.descriptor_set).output
-        self._outputs[endpoint.output_type] = found
-        return found
+    async def output_class(self, deadline: float) -> type[Message]:
+        """The class of the agent's output: this process's own, or made from its contract.
+
+        One that was made stays as it is: fields that a later contract adds are
+        unknown fields to it.
+
+        Raises:
+            RegistryUnavailable: the contract cannot be had.
+            DeadlineExceeded: nor within a call's deadline.
+        """
+        if self._output is None:
+            found = known_class(self._example().output_type)
+            try:
+                async with asyncio.timeout(deadline - self._clock.now()):
+                    self._output = found or (await self.contract()).output
+            except TimeoutError:
+                late = f"out of time before {self._resolver.name} told of the contract of {self.agent}"
+                raise errors.DeadlineExceeded(late, executed=False) from None
+        return self._output
+
+    async def contract(self) -> Contract[Message, Message]:
+        """The agent's contract, with classes made from its descriptors.
+
+        Raises:
+            RegistryUnavailable: it cannot be had.
+        """
+        told = await self._resolver.contract(self._example())
+        return load_contract(told.input_type, told.output_type, told.descriptor_set)
 
     def ejected(self, endpoint: Endpoint, seconds: float) -> None:
         """Logs and counts an ejection."""
@@ -117,6 +146,7 @@ class Fleet:
     async def close(self) -> None:
         """Ends; calls that wait fail, what is in flight is cut off."""
         self._closing = True
+        self._synced.set()
         if self._timer is not None:
             self._timer.cancel()
         for future in self._waiting.values():
@@ -131,9 +161,22 @@ class Fleet:
         async with contextlib.aclosing(self._resolver.watch(self.agent)) as events:
             async for event in events:
                 self.balancer.apply(event, self._clock.now())
+                for candidate in self.balancer.candidates.values():
+                    self._seen = candidate.endpoint
+                    break
                 self._connect()
                 self._synced.set()
                 self._step()
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise errors.Cancelled("the client is closed", executed=False)
+
+    def _example(self) -> Endpoint:
+        """An endpoint of the agent, gone perhaps: they speak one contract, whichever it is."""
+        if self._seen is None:
+            raise errors.NoEndpoint(self.balancer.why_none())
+        return self._seen
 
     def _connect(self) -> None:
         """Connections as the balancer's candidates want them."""
@@ -141,6 +184,8 @@ class Fleet:
         for address in [address for address in self._subchannels if address not in candidates]:
             self.series.left(address)
             self._tasks.spawn(self._subchannels.pop(address).retire(), f"retire {address}")
+        if candidates:
+            self.series.known(lambda: self.balancer.waiting)
         for address, candidate in candidates.items():
             self.series.joined(candidate)
             subchannel = self._subchannels.get(address)

@@ -6,14 +6,27 @@ registered counts as "other", or any caller could make any number of series.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
+
 from prometheus_client import CollectorRegistry, Gauge
 
 from atomesh.balancer.candidate import Candidate
+from atomesh.core import errors
 from atomesh.core.endpoint import Endpoint
-from atomesh.rpc.counting import Count, CounterFamily, HistogramFamily
+from atomesh.core.errors import AtomeshError, code_name
+from atomesh.rpc.counting import Count, CounterFamily, HistogramFamily, Spread
 from atomesh.rpc.metrics import BUCKETS, GrpcMetrics, MethodSeries
 
 OTHER = "other"
+
+
+def reason_of(error: AtomeshError) -> str:
+    """The error's reason as a label: a word of our own tree, or of gRPC's codes.
+
+    The reasons that authors give their errors are theirs, and any number.
+    """
+    return code_name(error.code) if isinstance(error, errors.RemoteError) else type(error).reason
 
 
 class ClientMetrics:
@@ -71,14 +84,29 @@ class AgentSeries:
     """The series of one agent, bound; it is the balancer's observer."""
 
     def __init__(self, families: ClientMetrics, agent: str) -> None:
-        """Binds the labels."""
+        """Binds no label before one is used: the agent may turn out to be unknown."""
         self._families = families
         self._agent = agent
-        self.call_seconds = families.call_seconds.labels(agent)
-        self.queue_seconds = families.queue_seconds.labels(agent)
-        self.waiting = families.waiting.labels(agent)
+        self._known = False
+        self._endpoints: set[str] = set()
         self._calls: dict[str, Count] = {}
         self._attempts: dict[tuple[str, str], Count] = {}
+
+    @cached_property
+    def call_seconds(self) -> Spread:
+        """Time of calls."""
+        return self._families.call_seconds.labels(self._agent)
+
+    @cached_property
+    def queue_seconds(self) -> Spread:
+        """Time of waiting."""
+        return self._families.queue_seconds.labels(self._agent)
+
+    def known(self, waiting: Callable[[], int]) -> None:
+        """There is such an agent; `waiting` is read at scrape time."""
+        if not self._known:
+            self._known = True
+            self._families.waiting.labels(self._agent).set_function(waiting)
 
     def call(self, reason: str, seconds: float) -> None:
         """Counts a call that ended."""
@@ -89,11 +117,13 @@ class AgentSeries:
         self.call_seconds.observe(seconds)
 
     def attempt(self, address: str, reason: str) -> None:
-        """Counts an attempt that ended."""
+        """Counts an attempt that ended; one at an endpoint that has left meanwhile as "other"."""
         counter = self._attempts.get((address, reason))
         if counter is None:
-            labels = (self._agent, address, reason)
-            counter = self._attempts[address, reason] = self._families.attempts.labels(*labels)
+            endpoint = address if address in self._endpoints else OTHER
+            counter = self._families.attempts.labels(self._agent, endpoint, reason)
+            if endpoint == address:
+                self._attempts[address, reason] = counter
         counter.inc()
 
     def retry(self, reason: str) -> None:
@@ -107,11 +137,13 @@ class AgentSeries:
     def joined(self, candidate: Candidate) -> None:
         """An endpoint appeared, or is another instance now. Read at scrape time: a call pays nothing."""
         labels = (self._agent, candidate.endpoint.address)
+        self._endpoints.add(candidate.endpoint.address)
         self._families.slots.labels(*labels).set_function(lambda: candidate.slots)
         self._families.in_flight.labels(*labels).set_function(lambda: candidate.in_flight)
 
     def left(self, address: str) -> None:
         """An endpoint is gone: its series end, or a fleet that restarts daily would grow for ever."""
+        self._endpoints.discard(address)
         families, labels = self._families, {"agent": self._agent, "endpoint": address}
         for family in (families.slots, families.in_flight, families.ejections, families.attempts):
             family.remove_by_labels(labels)

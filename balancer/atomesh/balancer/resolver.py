@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
@@ -12,7 +13,8 @@ import grpc.aio
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import ALL_STATES, Capability, Endpoint
-from atomesh.core.errors import NotFound
+from atomesh.core.errors import AtomeshError, NotFound
+from atomesh.core.names import check_dialable
 from atomesh.core.selector import Selector
 from atomesh.core.updates import Added, Changed, Position, Reset, Update, WatchEvent
 from atomesh.rpc.channel import open_channel
@@ -22,7 +24,9 @@ from atomesh.v1 import agent_pb2, agent_pb2_grpc
 
 POLL_SECONDS = 5.0
 """How often addresses of a list are asked anew what they serve."""
-DESCRIBE_TIMEOUT = 2.0
+DESCRIBE_TIMEOUT = 1.5
+"""Seconds for an address to say what it serves. Below the time after which a
+first call gives up (SYNC_SECONDS), or one that hangs would answer for all."""
 
 
 class Resolver(Protocol):
@@ -30,6 +34,8 @@ class Resolver(Protocol):
 
     name: str
     """What it is, for messages: `registry 127.0.0.1:7400`."""
+    trouble: str
+    """Why it tells nothing now, and what to do, in one line; empty where it does, or does not know."""
 
     def watch(self, agent: str) -> AsyncGenerator[WatchEvent, None]:
         """The agent's endpoints: a Reset first, then changes, for ever."""
@@ -57,14 +63,19 @@ class RegistryResolver:
     ) -> None:
         """Connects when first watched."""
         self.name = f"registry {address}"
+        self.trouble = ""
         self._client = RegistryClient(address, credentials)
         self._clock = clock
         self._rng = rng or random.Random()
 
-    def watch(self, agent: str) -> AsyncGenerator[WatchEvent, None]:
+    async def watch(self, agent: str) -> AsyncGenerator[WatchEvent, None]:
         """Every state is asked for: the balancer decides which can be picked."""
         selector = Selector(agent=agent, states=ALL_STATES)
-        return follow(self._client, selector, clock=self._clock, rng=self._rng)
+        watch = follow(self._client, selector, clock=self._clock, rng=self._rng, lost=self._lost)
+        async with contextlib.aclosing(watch) as events:
+            async for event in events:
+                self.trouble = ""
+                yield event
 
     async def contract(self, endpoint: Endpoint) -> ContractDescriptor:
         """From the registry, by its hash."""
@@ -73,6 +84,9 @@ class RegistryResolver:
     async def close(self) -> None:
         """Closes the channel to the registry."""
         await self._client.close()
+
+    def _lost(self, error: AtomeshError) -> None:
+        self.trouble = error.message
 
 
 class StaticResolver:
@@ -87,26 +101,31 @@ class StaticResolver:
             InvalidArgument: one of them is no address, or plaintext off loopback.
         """
         self.name = f"addresses {', '.join(addresses)}"
+        self.trouble = ""
         self._clock = clock
+        for address in addresses:  # before any channel is there to be closed
+            check_dialable(address)
+            credentials.for_channel(address)
         self._channels = {address: open_channel(address, credentials) for address in addresses}
         self._contracts: dict[str, ContractDescriptor] = {}
 
     async def watch(self, agent: str) -> AsyncGenerator[WatchEvent, None]:
         """The addresses that serve the agent. One that stops answering stays: its connection tells."""
         known: dict[str, Endpoint] = {}
-        first = True
+        told = False
         while True:
-            updates: list[Update] = []
-            for endpoint in await asyncio.gather(*(self._describe(address, agent) for address in self._channels)):
-                if endpoint is None or known.get(endpoint.address) == endpoint:
-                    continue
-                updates.append(Changed(endpoint) if endpoint.address in known else Added(endpoint))
-                known[endpoint.address] = endpoint
-            if first:
-                updates = [Reset(tuple(known.values()))]
-            if updates:
-                yield WatchEvent(tuple(updates), Position())
-            first = False
+            async with contextlib.aclosing(self._describe_all(agent)) as found:
+                async for endpoint in found:
+                    if known.get(endpoint.address) == endpoint:
+                        continue
+                    update: Update = Changed(endpoint) if endpoint.address in known else Added(endpoint)
+                    known[endpoint.address] = endpoint
+                    # The first that answers is told of at once: an address that hangs holds nobody up.
+                    yield WatchEvent((update if told else Reset((endpoint,)),), Position())
+                    told = True
+            if not told:
+                yield WatchEvent((Reset(()),), Position())
+                told = True
             await self._clock.sleep(POLL_SECONDS)
 
     async def contract(self, endpoint: Endpoint) -> ContractDescriptor:
@@ -119,6 +138,19 @@ class StaticResolver:
         """Closes the channels."""
         for channel in self._channels.values():
             await channel.close()
+
+    async def _describe_all(self, agent: str) -> AsyncGenerator[Endpoint, None]:
+        """Those that serve the agent, as they answer."""
+        asking = {asyncio.create_task(self._describe(address, agent)) for address in self._channels}
+        try:
+            for answer in asyncio.as_completed(asking):
+                endpoint = await answer
+                if endpoint is not None:
+                    yield endpoint
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
 
     async def _describe(self, address: str, agent: str) -> Endpoint | None:
         # types-grpcio has one stub class for both worlds; the aio one is typed Any here.

@@ -71,10 +71,12 @@ class Subchannel:
 
     async def retire(self) -> None:
         """Closes the channel once nothing is in flight on it any more."""
-        while self._in_flight:
-            self._idle.clear()
-            await self._idle.wait()
-        await self.close()
+        try:
+            while self._in_flight:
+                self._idle.clear()
+                await self._idle.wait()
+        finally:  # whoever closes the client does not wait for what runs
+            await self.close()
 
     async def close(self) -> None:
         """Closes the channel; what is in flight is cut off."""

@@ -7,11 +7,10 @@ import random
 from atomesh.balancer.balancer import Call, Pick
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
-from atomesh.balancer.metrics import ClientMetrics
+from atomesh.balancer.metrics import ClientMetrics, reason_of
 from atomesh.balancer.retry import History, Next, decide
 from atomesh.core import errors
 from atomesh.core.clock import Clock
-from atomesh.core.endpoint import Endpoint
 from atomesh.core.errors import AtomeshError, Attempt
 from atomesh.rpc.channel import MAX_MESSAGE_BYTES
 from atomesh.v1 import agent_pb2
@@ -21,14 +20,19 @@ _ROOM = 64 * 1024  # what surrounds an input: context, names and framing
 
 
 class Walk:
-    """The attempts of one call; `attempts` keeps those that failed."""
+    """The attempts of one call; the call keeps those that failed."""
 
     def __init__(
-        self, fleet: Fleet, budget: RetryBudget, metrics: ClientMetrics, clock: Clock, rng: random.Random
+        self,
+        fleet: Fleet,
+        call: Call,
+        budget: RetryBudget,
+        metrics: ClientMetrics,
+        clock: Clock,
+        rng: random.Random,
     ) -> None:
         """None yet."""
-        self.attempts: list[Attempt] = []
-        self.call = Call(0.0)
+        self.call = call
         self._fleet = fleet
         self._budget = budget
         self._grpc = metrics.execute
@@ -37,10 +41,8 @@ class Walk:
         self._refused = 0
         self._executed = 0
 
-    async def run(
-        self, request: agent_pb2.ExecuteRequest, deadline: float, policy: str, idempotent: bool | None
-    ) -> tuple[agent_pb2.ExecuteResponse, Endpoint]:
-        """The answer, and who gave it.
+    async def run(self, request: agent_pb2.ExecuteRequest, idempotent: bool | None) -> agent_pb2.ExecuteResponse:
+        """The answer.
 
         Raises:
             AtomeshError: the last attempt's, when nothing more is to be tried.
@@ -50,15 +52,12 @@ class Walk:
                 f"the input is {len(request.input.value)} bytes; at most {MAX_MESSAGE_BYTES - _ROOM} can be sent",
                 executed=False,
             )
-        call = self.call
-        call.deadline, call.policy = deadline, policy
         while True:
-            pick = await self._fleet.pick(call)
-            endpoint = pick.endpoint
+            pick = await self._fleet.pick(self.call)
             try:
-                return await self._attempt(pick, request), endpoint
+                return await self._attempt(pick, request)
             except AtomeshError as error:
-                twice = endpoint.idempotent if idempotent is None else idempotent
+                twice = pick.endpoint.idempotent if idempotent is None else idempotent
                 await self._after(error, pick, twice)
 
     async def _attempt(self, pick: Pick, request: agent_pb2.ExecuteRequest) -> agent_pb2.ExecuteResponse:
@@ -91,8 +90,8 @@ class Walk:
             self._fleet.series.attempt(address, "OK")
             return
         reason = str(failure.reason)
-        self._fleet.series.attempt(address, reason)
-        self.attempts.append(Attempt(address, reason, seconds, failure.executed, failure.message))
+        self._fleet.series.attempt(address, reason_of(failure))
+        self.call.attempts.append(Attempt(address, reason, seconds, failure.executed, failure.message))
 
     async def _after(self, error: AtomeshError, pick: Pick, idempotent: bool) -> None:
         """Returns when another attempt is to be made; raises the error where not."""
@@ -110,7 +109,7 @@ class Walk:
         elif decision.next is Next.WAIT:
             self.call.tried, self._refused = (), 0
         else:
-            self._fleet.series.retry(str(error.reason))
+            self._fleet.series.retry(reason_of(error))
             # Elsewhere if there is an elsewhere: the one that failed is asked last.
             alone = len(self._fleet.balancer.candidates) == 1
             self.call.tried = () if alone else (pick.candidate,)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import TracebackType
@@ -203,9 +203,14 @@ class RegistryClient:
 
 
 async def follow(
-    client: RegistryClient, selector: Selector, *, clock: Clock = SYSTEM_CLOCK, rng: random.Random | None = None
+    client: RegistryClient,
+    selector: Selector,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    rng: random.Random | None = None,
+    lost: Callable[[AtomeshError], None] = lambda _: None,
 ) -> AsyncGenerator[WatchEvent, None]:
-    """A watch that never ends: it resumes where it broke, for as long as it takes."""
+    """A watch that never ends: it resumes where it broke, for as long as it takes; `lost` is told each time why."""
     rng = rng or random.Random()
     position: Position | None = None
     failures = 0
@@ -219,6 +224,7 @@ async def follow(
                     position = event.position
                     yield event
         except AtomeshError as error:
+            lost(error)
             if not failures:
                 log.warning("lost the registry's watch, going on with what is known: %s", error)
         failures += 1
