@@ -81,6 +81,8 @@ class Server:
         self._check: Callable[[Any], None] | None = None
         self.services: list[str] = []
         """Full names of the services added, in order."""
+        self.at_stop: list[Callable[[], None]] = []
+        """Called when it stops: ends streams that would not end by themselves and use up the grace."""
 
     @property
     def address(self) -> str:
@@ -119,10 +121,8 @@ class Server:
         """
         wanted = self.address
         try:
-            if self._secure is None:
-                self._port = self._server.add_insecure_port(wanted)
-            else:
-                self._port = self._server.add_secure_port(wanted, self._secure)
+            server, secure = self._server, self._secure
+            self._port = server.add_secure_port(wanted, secure) if secure else server.add_insecure_port(wanted)
         except RuntimeError:
             raise Conflict(
                 f"cannot listen on {wanted}: it is in use, or not an address of this machine; "
@@ -132,6 +132,8 @@ class Server:
 
     async def stop(self, grace: float | None = None) -> None:
         """Takes nothing new, lets what runs finish for `grace` seconds, then cancels it."""
+        for end_streams in self.at_stop:
+            end_streams()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout((grace or 0) + _STOP_SLACK):
                 await self._server.stop(grace)

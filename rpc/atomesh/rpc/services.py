@@ -33,7 +33,9 @@ class HealthService:
         """Adds the service; the process is NOT_SERVING until said otherwise."""
         self._states: dict[str, _Status] = {"": _NOT_SERVING}
         self._watchers: set[asyncio.Event] = set()
+        self._stopped = False
         server.add(health_pb2_grpc.add_HealthServicer_to_server, self)
+        server.at_stop.append(self._stop)
 
     def set(self, states: Mapping[str, bool]) -> None:
         """Says which services serve, and tells whoever watches."""
@@ -71,9 +73,16 @@ class HealthService:
                 if status != told:
                     yield health_pb2.HealthCheckResponse(status=status)
                     told = status
+                if self._stopped:
+                    return
                 await changed.wait()
         finally:
             self._watchers.discard(changed)
+
+    def _stop(self) -> None:
+        """Nothing serves any more, and whoever watches is told so last."""
+        self._stopped = True
+        self.set(dict.fromkeys(self._states, False))
 
 
 class _Renamed:

@@ -102,6 +102,22 @@ async def test_a_watcher_that_leaves_is_forgotten_and_one_that_does_not_read_hol
         gc.collect()
 
 
+async def test_a_server_that_stops_says_so_and_waits_for_no_watcher(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serve() as running:
+        HealthService(running.server).set({"": True, "a": True})
+        calls = [_stub(running).Watch(_request(service)) for service in ("", "a", "unknown")]
+        assert [(await call.read()).status for call in calls] == [SERVING, SERVING, UNKNOWN]
+        async with asyncio.timeout(5):
+            await running.server.stop(60)
+        told = [await call.read() for call in calls[:2]]
+        ends = [await call.read() for call in calls]
+    assert [answer.status for answer in told] == [NOT_SERVING] * 2
+    assert ends == [grpc.aio.EOF] * 3, "a stop must not cut a watcher off without a word"
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_lists_the_services_and_finds_their_files(serve: Any, version: str) -> None:
     def add(_: Any, server: Any) -> None:
