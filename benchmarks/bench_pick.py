@@ -16,9 +16,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from atomesh.balancer.balancer import Balancer, Call
+from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.candidate import SubchannelState
 from atomesh.balancer.policies import POLICIES
+from atomesh.balancer.waiting import Call
 from atomesh.core import Endpoint, Position, Reset, WatchEvent
 
 SLOTS = 4

@@ -8,21 +8,19 @@ deadlines, and is bound to the first slot that is.
 
 from __future__ import annotations
 
-import heapq
-import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from atomesh.balancer.availability import Availability, availability
 from atomesh.balancer.candidate import Candidate, SubchannelState
 from atomesh.balancer.ejection import Ejection, Outcome, may_eject
-from atomesh.balancer.policies import DEFAULT_POLICY, POLICIES, Picker, Policy
-from atomesh.balancer.policies.base import NONE_TRIED
+from atomesh.balancer.policies import POLICIES, Picker, Policy
 from atomesh.balancer.retry import outcome_of
+from atomesh.balancer.waiting import Call, WaitingCalls
 from atomesh.core import errors
 from atomesh.core.endpoint import Endpoint
-from atomesh.core.errors import AtomeshError, Attempt
+from atomesh.core.errors import AtomeshError
 from atomesh.core.updates import Added, Changed, Position, Removed, Reset, WatchEvent
 
 MAX_WAITING = 10_000
@@ -48,28 +46,6 @@ class Observer(Protocol):
     def ejected(self, endpoint: Endpoint, seconds: float) -> None:
         """An endpoint was ejected."""
         ...
-
-
-class Call:
-    """A call that wants an endpoint."""
-
-    __slots__ = ("attempts", "deadline", "policy", "queue_wait", "returns", "since", "tried", "waiting")
-
-    def __init__(self, deadline: float, policy: str = DEFAULT_POLICY) -> None:
-        """`deadline` in monotonic seconds."""
-        self.deadline = deadline
-        self.policy = policy
-        self.returns = False
-        """It has passed through the agent before: whoever it would wait for may be waiting for it."""
-        self.attempts: list[Attempt] = []
-        """Those that failed."""
-        self.tried: Collection[Candidate] = NONE_TRIED
-        """Endpoints that refused it since it last waited."""
-        self.waiting = False
-        self.since = 0.0
-        """When it began to wait."""
-        self.queue_wait = 0.0
-        """Seconds that it has waited, together."""
 
 
 class Pick:
@@ -121,9 +97,7 @@ class Balancer:
         self._first: list[Candidate] = []
         self._last: list[Candidate] = []
         self._stranded_since: float | None = None
-        self._waiting: list[tuple[float, int, Call]] = []
-        self._waiting_count = 0
-        self._order = itertools.count()
+        self._waiting = WaitingCalls()
         self.dirty = False
         """Something changed that may let a waiting call go: `step` is due."""
 
@@ -179,7 +153,7 @@ class Balancer:
             raise errors.DeadlineExceeded(f"out of time before an endpoint of {self.agent} was picked", executed=False)
         # Nobody overtakes those who wait, except by an earlier deadline.
         # Who comes back does: they may wait for what it holds.
-        if not self._waiting_count or call.tried or call.returns:
+        if not self._waiting or call.tried or call.returns:
             picked = self._pick(call, now)
             if picked is not None:
                 return picked
@@ -190,12 +164,7 @@ class Balancer:
 
     def withdraw(self, call: Call) -> None:
         """The caller of a waiting call went away."""
-        if call.waiting:
-            call.waiting = False
-            self._waiting_count -= 1
-            if len(self._waiting) > 2 * self._waiting_count + 100:  # mostly withdrawn: bound the memory
-                self._waiting = [entry for entry in self._waiting if entry[2].waiting]
-                heapq.heapify(self._waiting)
+        self._waiting.remove(call)
 
     # -- what goes out -------------------------------------------------------
 
@@ -204,31 +173,29 @@ class Balancer:
         self.dirty = False
         self._tick(now)
         assignments = self._strand(now)
-        while self._waiting:
-            _, _, call = self._waiting[0]
-            result = self._settle(call, now) if call.waiting else None
-            if call.waiting and result is None:
+        while (call := self._waiting.first()) is not None:
+            result = self._settle(call, now)
+            if result is None:
                 break
-            heapq.heappop(self._waiting)
-            if result is not None:
-                assignments.append(self._assign(call, result, now))
+            assignments.append(self._assign(call, result, now))
         return assignments
 
     def next_event(self, now: float) -> float | None:
         """When time alone will change something; None where it will not."""
         times = [c.ejection.until for c in self.candidates.values() if c.ejection.until is not None]
         times += [c.carried_until for c in self.candidates.values() if c.carried_until is not None]
-        if self._waiting_count:
-            times.append(self._waiting[0][0])
+        first, longest = self._waiting.first(), self._waiting.longest()
+        if first is not None and longest is not None:
+            times.append(first.deadline)
             times += [c.shut_until for c in (*self._first, *self._last) if c.shut_until > now]
             if self._stranded_since is not None:
-                times.append(min(self._gives_up_at(call) for _, _, call in self._waiting if call.waiting))
+                times.append(self._gives_up_at(longest))
         return min(times, default=None)
 
     @property
     def waiting(self) -> int:
         """Calls that wait."""
-        return self._waiting_count
+        return len(self._waiting)
 
     def why_none(self) -> str:
         """In words, why no endpoint can be picked."""
@@ -256,14 +223,12 @@ class Balancer:
         return made
 
     def _wait(self, call: Call, now: float) -> None:
-        if self._waiting_count >= self._max_waiting:
+        if len(self._waiting) >= self._max_waiting:
             raise errors.QueueFull(
-                f"{self._waiting_count} calls already wait for a slot of {self.agent}; "
+                f"{self._max_waiting} calls already wait for a slot of {self.agent}; "
                 "send fewer at once, or add endpoints"
             )
-        call.waiting, call.since, call.tried = True, now, NONE_TRIED
-        self._waiting_count += 1
-        heapq.heappush(self._waiting, (call.deadline, next(self._order), call))
+        self._waiting.add(call, now)
 
     def _settle(self, call: Call, now: float) -> Pick | AtomeshError | None:
         """What a waiting call gets; None where it goes on waiting."""
@@ -285,25 +250,27 @@ class Balancer:
         """Gives up for those that have waited long enough for any endpoint at all."""
         if self._stranded_since is None:
             return []
-        waiting = [call for _, _, call in self._waiting if call.waiting and self._gives_up_at(call) <= now]
-        error = f"{self.why_none()}; waited {PATIENCE_SECONDS:g} s; `atomesh agents` shows what is registered"
-        return [self._assign(call, errors.NoEndpoint(error), now) for call in waiting]
+        assignments: list[Assignment] = []
+        while (call := self._waiting.longest()) is not None and self._gives_up_at(call) <= now:
+            error = f"{self.why_none()}; waited {PATIENCE_SECONDS:g} s; `atomesh agents` shows what is registered"
+            assignments.append(self._assign(call, errors.NoEndpoint(error), now))
+        return assignments
 
     def _gives_up_at(self, call: Call) -> float:
         return max(self._stranded_since or 0.0, call.since) + PATIENCE_SECONDS
 
     def _assign(self, call: Call, result: Pick | AtomeshError, now: float) -> Assignment:
-        self.withdraw(call)
+        self._waiting.remove(call)
         call.queue_wait += now - call.since
         return Assignment(call, result)
 
     def _capacity(self) -> str:
         slots = sum(candidate.slots for candidate in self._first)
-        return f"{len(self._first)} endpoints, {slots} slots, {self._waiting_count} calls waiting"
+        return f"{len(self._first)} endpoints, {slots} slots, {len(self._waiting)} calls waiting"
 
     def _done(self, candidate: Candidate, now: float, error: AtomeshError | None, running: int | None) -> None:
         candidate.in_flight -= 1
-        if self._waiting_count:
+        if self._waiting:
             self.dirty = True
         if running is not None:
             candidate.heard(running, now)

@@ -11,12 +11,12 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from google.protobuf.message import Message
 
-from atomesh.balancer.balancer import Call
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.metrics import OTHER, AgentSeries, ClientMetrics, reason_of
 from atomesh.balancer.policies import DEFAULT_POLICY, check_policy
 from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
+from atomesh.balancer.waiting import Call
 from atomesh.balancer.walk import Walk
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock

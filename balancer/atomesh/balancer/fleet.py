@@ -8,11 +8,12 @@ import logging
 
 from google.protobuf.message import Message
 
-from atomesh.balancer.balancer import Balancer, Call, Pick
+from atomesh.balancer.balancer import Balancer, Pick
 from atomesh.balancer.candidate import SubchannelState
 from atomesh.balancer.metrics import AgentSeries
 from atomesh.balancer.resolver import Resolver
 from atomesh.balancer.subchannel import Subchannel
+from atomesh.balancer.waiting import Call
 from atomesh.core import errors
 from atomesh.core.clock import Clock
 from atomesh.core.contract import Contract, known_class, load_contract

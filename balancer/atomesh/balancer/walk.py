@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
-from atomesh.balancer.balancer import Call, Pick
+from atomesh.balancer.balancer import Pick
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.metrics import ClientMetrics, reason_of
 from atomesh.balancer.retry import History, Next, decide
+from atomesh.balancer.waiting import Call
 from atomesh.core import errors
 from atomesh.core.clock import Clock
 from atomesh.core.errors import AtomeshError, Attempt

@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from atomesh.balancer.balancer import CARRY_SECONDS, PATIENCE_SECONDS, Assignment, Balancer, Call, Pick
+from atomesh.balancer.balancer import CARRY_SECONDS, PATIENCE_SECONDS, Assignment, Balancer, Pick
 from atomesh.balancer.candidate import SubchannelState
+from atomesh.balancer.waiting import Call
 from atomesh.core import errors
 from atomesh.core.endpoint import Endpoint, State
 from atomesh.core.updates import Added, Changed, Position, Removed, Reset, ResetReason, WatchEvent
@@ -123,7 +124,7 @@ def test_withdrawn_calls_do_not_pile_up_behind_one_that_waits() -> None:
     waits(b, deadline=1.0)
     for _ in range(1_000):
         b.withdraw(waits(b, deadline=2.0))
-    assert len(b._waiting) < 250
+    assert len(b._waiting._by_deadline) + len(b._waiting._arrivals) < 500
 
 
 def test_an_agent_that_nobody_registered_is_unknown_at_once() -> None:
@@ -325,3 +326,29 @@ def test_in_any_order_of_events_every_call_ends_once_and_no_slot_is_lost(seed: i
     for picked in held:
         picked.done(now)
     assert all(c.in_flight == 0 for c in b.candidates.values())
+
+
+def test_who_waits_longest_gives_up_first_whatever_its_deadline() -> None:
+    b = balancer(endpoint(1), connect=False)
+    late, early = waits(b, now=10.0, deadline=1000.0), waits(b, now=12.0, deadline=50.0)
+    assert b.next_event(12.0) == 10.0 + PATIENCE_SECONDS
+    assert only(b.step(10.0 + PATIENCE_SECONDS)).call is late
+    assert only(b.step(12.0 + PATIENCE_SECONDS)).call is early
+
+
+def test_ten_thousand_stranded_calls_cost_no_scan_each() -> None:
+    b = balancer(endpoint(1), connect=False, max_waiting=10_000)
+    looked = 0
+    original = b._gives_up_at
+
+    def counted(call: Call) -> float:
+        nonlocal looked
+        looked += 1
+        return original(call)
+
+    b._gives_up_at = counted  # type: ignore[method-assign] # counts looks, not seconds
+    for n in range(10_000):
+        waits(b, now=n / 1e6)
+        b.next_event(n / 1e6)
+    assert looked <= 20_000, "setting the timer must not look at every waiting call"
+    assert len(b.step(PATIENCE_SECONDS + 1)) == 10_000
