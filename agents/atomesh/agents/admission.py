@@ -73,7 +73,7 @@ class Asking:
 
 
 class Admission:
-    """The slots of one agent. `in_flight` is how many are taken; read the counts, never write them."""
+    """The slots of one agent. `in_flight` is how many are taken, `queued` how many wait; read the counts, never write them."""
 
     def __init__(
         self, agent: str, slots: int, *, rng: random.Random, queue: int = QUEUE, patience: float = PATIENCE
@@ -93,7 +93,7 @@ class Admission:
         self._room = queue
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Waiter]] = []
-        self._queued = 0
+        self.queued = 0
 
     def try_enter(self) -> bool:
         """Takes a slot where one is free and nothing else is to be asked; the way of nearly every call."""
@@ -114,7 +114,7 @@ class Admission:
             return None
         waiter = Waiter(now, asking.deadline, min(asking.deadline, now + self._patience))
         heapq.heappush(self._heap, (asking.deadline, next(self._order), waiter))
-        self._queued += 1
+        self.queued += 1
         return waiter
 
     def leave(self, seconds: float | None, now: float, *, failed: bool = False) -> Waiter | None:
@@ -131,7 +131,7 @@ class Admission:
             waiter = heapq.heappop(self._heap)[2]
             if waiter.place is Place.QUEUED and waiter.deadline > now:
                 waiter.place = Place.GRANTED
-                self._queued -= 1
+                self.queued -= 1
                 return waiter
             # Out of time, but not told yet: it is still counted, until it gives up.
         self.in_flight -= 1
@@ -160,16 +160,11 @@ class Admission:
 
     def load(self) -> Load:
         """How busy it is, and the counts."""
-        return Load(self.slots, self.in_flight, self._queued, self.executions, self.failures, self.refusals, self.busy)
-
-    @property
-    def queued(self) -> int:
-        """How many wait."""
-        return self._queued
+        return Load(self.slots, self.in_flight, self.queued, self.executions, self.failures, self.refusals, self.busy)
 
     def _forget(self, waiter: Waiter) -> None:
         waiter.place = Place.GONE
-        self._queued -= 1
+        self.queued -= 1
         # What left early stays in the heap until it is popped; without this a
         # full agent whose callers come and go would keep them all.
         if len(self._heap) > 2 * self._room + 8:
@@ -196,8 +191,8 @@ class Admission:
             )
         if asking.no_wait:
             return self._no_slot("the caller does not wait")
-        if self._queued >= self._room:
-            return self._no_slot(f"{self._queued} calls wait already")
+        if self.queued >= self._room:
+            return self._no_slot(f"{self.queued} calls wait already")
         return None
 
     def _no_slot(self, why: str) -> NoFreeSlot:
@@ -206,6 +201,6 @@ class Admission:
 
     def _hint(self) -> float:
         """Seconds until a slot should come free for one more call, jittered lest the refused come back in step."""
-        expected = self._mean * (self._queued + 1) / self.slots
+        expected = self._mean * (self.queued + 1) / self.slots
         low, high = _HINTS
         return min(high, max(low, expected * (0.5 + self._rng.random())))

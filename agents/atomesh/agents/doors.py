@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -30,10 +30,8 @@ class _GrpcCall:
 
     __slots__ = ("_answering", "_grpc", "context")
 
-    def __init__(self, context: Context, grpc_context: ServicerContext) -> None:
-        self.context = context
-        self._grpc = grpc_context
-        self._answering: asyncio.Task[None] | None = None
+    context: Context
+    _grpc: ServicerContext
 
     def timeout(self) -> float | None:
         """What is left of the caller's `grpc-timeout`."""
@@ -45,7 +43,7 @@ class _GrpcCall:
 
     def answer(self, error: AtomeshError) -> None:
         """Answers from a task of its own, since the handler's is busy."""
-        self._answering = asyncio.create_task(answer_now(self._grpc, error))
+        self._answering = asyncio.create_task(answer_now(self._grpc, error))  # kept, or it might be collected
 
 
 class AnyCall(_GrpcCall):
@@ -55,7 +53,9 @@ class AnyCall(_GrpcCall):
 
     def __init__(self, request: agent_pb2.ExecuteRequest, grpc_context: ServicerContext) -> None:
         """The context is the request's, with a request id made up where it has none."""
-        super().__init__(Context.from_proto(request.context).with_request_id(), grpc_context)
+        context = Context.from_proto(request.context)
+        self.context = context if context.request_id else context.with_request_id()
+        self._grpc = grpc_context
         self._request = request
 
     def no_wait(self) -> bool:
@@ -74,7 +74,8 @@ class TypedCall(_GrpcCall):
 
     def __init__(self, payload: bytes, context: Context, grpc_context: ServicerContext) -> None:
         """The payload is parsed once it has a slot."""
-        super().__init__(context, grpc_context)
+        self.context = context
+        self._grpc = grpc_context
         self._payload = payload
 
     def read(self, expected: type[Message]) -> Message:
@@ -93,10 +94,9 @@ class ExecuteDoor:
 
     def __init__(self, agents: Mapping[str, ServedAgent]) -> None:
         """By name."""
-        self._agents = dict(agents)
+        self._answers = {name: _Answer(served) for name, served in agents.items()}
         if len(agents) == 1:
-            self._agents[""] = next(iter(agents.values()))
-        self._answers = {id(served): _Answer(served) for served in agents.values()}
+            self._answers[""] = next(iter(self._answers.values()))
 
     async def execute(
         self, request: agent_pb2.ExecuteRequest, grpc_context: ServicerContext
@@ -104,16 +104,17 @@ class ExecuteDoor:
         """Runs an agent once."""
         call = AnyCall(request, grpc_context)
         try:
-            served = self._agents.get(request.agent)
-            if served is None:
-                raise unknown(request.agent, self._agents)
+            answer = self._answers.get(request.agent)
+            if answer is None:
+                raise unknown(request.agent, self._answers)
+            served = answer.served
             if request.instance_id and request.instance_id != served.where.instance_id:
                 raise served.with_origin(_other_instance(served, request.instance_id), call.context.request_id)
             done = await served.run(call)
         except AtomeshError:
             grpc_context.set_trailing_metadata((headers.header(headers.REQUEST_ID, call.context.request_id),))
             raise
-        return self._answers[id(served)].of(call.context.request_id, done)
+        return answer.of(call.context.request_id, done)
 
 
 def check_request(request: Message) -> None:
@@ -139,18 +140,15 @@ class _Answer:
     """Makes an agent's answers. What is the same in all of them is serialized once."""
 
     def __init__(self, served: ServedAgent) -> None:
-        self._served = served
+        self.served = served
         self._constant = b""
-        self._type_url = TYPE_URL_PREFIX + served.spec.contract.output_type
 
     def of(self, request_id: str, done: Done) -> agent_pb2.ExecuteResponse:
         """The answer."""
-        served = self._served
-        response = agent_pb2.ExecuteResponse()
-        response.output.type_url = self._type_url
+        served = self.served
+        response = agent_pb2.ExecuteResponse.FromString(self._constant or self._constant_part())
         response.output.value = done.output.SerializeToString()
         info = response.info
-        info.MergeFromString(self._constant or self._constant_part())
         info.request_id = request_id
         started = served.where.clock.wall() - done.took
         info.started_at.seconds = seconds = int(started)
@@ -160,18 +158,23 @@ class _Answer:
         _set(info.execution_time, done.took)
         admission, load = served.admission, info.load
         load.slots = admission.slots
-        load.in_flight = admission.in_flight
-        load.queued = admission.queued
+        if admission.in_flight:
+            load.in_flight = admission.in_flight
+            load.queued = admission.queued
         return response
 
     def _constant_part(self) -> bytes:
-        served = self._served
-        self._constant = agent_pb2.ExecutionInfo(
-            agent=served.spec.name,
-            version=served.spec.version,
-            instance_id=served.where.instance_id,
-            endpoint=served.where.address(),
-        ).SerializeToString()
+        served = self.served
+        response = agent_pb2.ExecuteResponse(
+            info=agent_pb2.ExecutionInfo(
+                agent=served.spec.name,
+                version=served.spec.version,
+                instance_id=served.where.instance_id,
+                endpoint=served.where.address(),
+            )
+        )
+        response.output.type_url = TYPE_URL_PREFIX + served.spec.contract.output_type
+        self._constant = response.SerializeToString()
         return self._constant
 
 
@@ -210,7 +213,7 @@ class TypedDoor:
         return self._agents[name]
 
 
-def unknown(name: str, agents: Mapping[str, ServedAgent]) -> AtomeshError:
+def unknown(name: str, agents: Iterable[str]) -> AtomeshError:
     """The refusal of a call for an agent that is not here, or for none where there are several."""
     here = ", ".join(sorted(known for known in agents if known))
     if not name:

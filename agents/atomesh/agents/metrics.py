@@ -105,7 +105,7 @@ class AgentSeries:
 
     def ended(self, outcome: Outcome, seconds: float) -> None:
         """Counts an execution."""
-        self.outcomes[outcome].inc()
+        self.outcomes[outcome].value += 1
         self.seconds.observe(seconds)
 
     def refused(self, error: AtomeshError) -> None:

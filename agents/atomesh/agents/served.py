@@ -25,7 +25,7 @@ from atomesh.agents.failures import fields, log, log_failure, outcome_of, transl
 from atomesh.agents.metrics import AgentSeries, Outcome
 from atomesh.agents.providers import Providers, told
 from atomesh.agents.spec import AgentSpec
-from atomesh.core.context import enter
+from atomesh.core.context import SCOPE
 from atomesh.core.errors import (
     AgentCrashed,
     AtomeshError,
@@ -63,6 +63,7 @@ class ServedAgent:
         self._rules = rules_for(spec.contract.descriptor.hash)
         self._now = where.clock.now
         self._providers = Providers(spec.name, spec.providers)
+        self._provides = bool(self._providers)
         self._threads = None if is_async(agent) else DaemonThreads(spec.name, spec.slots)
         self._running: set[asyncio.Task[Any]] = set()
         self._idle: asyncio.Event | None = None
@@ -180,16 +181,19 @@ class ServedAgent:
         started = self._now()
         message = self._take(call, context)
         outcome, thread = Outcome.CRASHED, None
+        outside = SCOPE.set(context)
         try:
-            with enter(context):
-                if self._providers:
-                    await self._providers.fill(provided, context)
-                if self._threads is None:
-                    output = await self._agent.execute(message, context)
-                else:
-                    thread = self._on_thread(self._threads, message, context)
-                    output = await asyncio.shield(thread)
-            self._check_output(output)
+            if self._provides:
+                await self._providers.fill(provided, context)
+            if self._threads is None:
+                output = await self._agent.execute(message, context)
+            else:
+                thread = self._on_thread(self._threads, message, context)
+                output = await asyncio.shield(thread)
+            if not isinstance(output, self._output):
+                raise self._wrong_type(output)
+            if violations := self._rules.check(output):
+                raise InvalidOutput(output=output, violations=violations)
             outcome = Outcome.OK
         except asyncio.CancelledError:
             failure = self._why_cancelled(context, executed=True)
@@ -204,9 +208,11 @@ class ServedAgent:
             log_failure(context, failure, error)
             raise failure from None
         finally:
-            took = self._now() - started
+            SCOPE.reset(outside)
+            ended = self._now()
+            took = ended - started
             if thread is None or thread.done():
-                self._leave(outcome, took)
+                self._leave(outcome, took, ended)
             else:
                 thread.add_done_callback(partial(self._thread_ended, context, outcome, started))
         return Done(output, waited, took)
@@ -226,16 +232,14 @@ class ServedAgent:
             raise refusal from None
         return message
 
-    def _check_output(self, output: object) -> None:
-        if not isinstance(output, self._output):
-            hint = "; declare it async def" if inspect.iscoroutine(output) else ""
-            if inspect.iscoroutine(output):
-                output.close()
-            raise AgentCrashed(
-                f"{self.spec.name} returned {type(output).__name__}, its contract says {self._output.__name__}{hint}"
-            )
-        if violations := self._rules.check(output):
-            raise InvalidOutput(output=output, violations=violations)
+    def _wrong_type(self, output: object) -> AgentCrashed:
+        """What became of a call whose execution returned something else than its contract says."""
+        hint = "; declare it async def" if inspect.iscoroutine(output) else ""
+        if inspect.iscoroutine(output):
+            output.close()
+        return AgentCrashed(
+            f"{self.spec.name} returned {type(output).__name__}, its contract says {self._output.__name__}{hint}"
+        )
 
     def _on_thread(self, threads: DaemonThreads, message: Message, context: ExecutionContext) -> asyncio.Future[Any]:
         here = contextvars.copy_context()
@@ -245,13 +249,14 @@ class ServedAgent:
         self, context: ExecutionContext, outcome: Outcome, started: float, thread: asyncio.Future[Any]
     ) -> None:
         """Gives back the slot of a thread whose caller has been answered long since."""
-        took = self._now() - started
+        ended = self._now()
+        took = ended - started
         log.info("%s: its thread has returned after %.3f s", context.agent, took, extra=fields(context))
-        self._leave(outcome, took)
+        self._leave(outcome, took, ended)
 
-    def _leave(self, outcome: Outcome, took: float) -> None:
+    def _leave(self, outcome: Outcome, took: float, now: float) -> None:
         self.series.ended(outcome, took)
-        self._wake(self.admission.leave(took, self._now(), failed=outcome is not Outcome.OK))
+        self._wake(self.admission.leave(took, now, failed=outcome is not Outcome.OK))
 
     def _wake(self, waiter: Waiter | None) -> None:
         """Lets a waiter run that has been granted the slot which came free; else somebody may wait for none to be taken."""
