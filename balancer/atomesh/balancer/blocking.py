@@ -1,8 +1,9 @@
-"""The client for scripts that are not async: one thin wrapper, one thread."""
+"""The client for scripts that are not async: one thin wrapper, one thread for all of them."""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
@@ -12,7 +13,6 @@ from google.protobuf.message import Message
 
 from atomesh.balancer.client import CallOptions, Client, Reply
 from atomesh.core.contract import Contract
-from atomesh.core.errors import Cancelled
 
 In = TypeVar("In", bound=Message)
 Out = TypeVar("Out", bound=Message)
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class BlockingClient:
-    """A Client on an event loop of its own, in a thread of its own. Safe to share between threads.
+    """A Client whose event loop runs in a thread of its own. Safe to share between threads.
 
     with BlockingClient("127.0.0.1:7400") as mesh:
         output = mesh.call("text-processor", TextInput(...))
@@ -28,15 +28,7 @@ class BlockingClient:
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         """Takes what Client takes."""
-        self._closing = threading.Lock()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="atomesh-client", daemon=True)
-        self._thread.start()
-        try:
-            self._client = self._run(_make(args, settings))
-        except BaseException:
-            self._stop()
-            raise
+        self._client = _run(_make(args, settings))
 
     def __enter__(self) -> Self:
         """Itself."""
@@ -56,7 +48,7 @@ class BlockingClient:
 
     def call(self, target: str | Contract[Any, Any], input: Message, **options: Any) -> Any:
         """As Client.call."""
-        return self._run(self._client.call(target, input, **options))
+        return _run(self._client.call(target, input, **options))
 
     def execute(
         self,
@@ -65,38 +57,51 @@ class BlockingClient:
         options: CallOptions = CallOptions(),  # noqa: B008 # frozen
     ) -> Reply[Out]:
         """As Client.execute."""
-        return self._run(self._client.execute(target, input, options))
+        return _run(self._client.execute(target, input, options))
 
     def close(self) -> None:
-        """Closes the client and ends the thread; calls of other threads fail. Twice is fine."""
-        with self._closing:
-            if not self._loop.is_closed():
-                try:
-                    self._run(self._end())
-                finally:
-                    self._stop()
+        """Closes the client; calls of other threads fail. Twice is fine."""
+        _run(self._client.close())
 
-    async def _end(self) -> None:
-        await self._client.close()
-        # Whoever waits in another thread is to be told before the loop ends.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*others, return_exceptions=True)
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if self._loop.is_closed():
-            work.close()
-            raise Cancelled("the client is closed", executed=False)
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # Ctrl-C in the calling thread ends the call as well
-            raise
+class _Loop:
+    """The event loop of all blocking clients of the process, in a thread that lives as long as the process.
 
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    One and not one each: grpc.aio hands what arrives for a loop that was closed
+    to whichever loop looks next, which fails there (grpc issue 25364).
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def get(self) -> asyncio.AbstractEventLoop:
+        """The loop, which runs."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = loop = asyncio.new_event_loop()
+                thread = threading.Thread(target=loop.run_forever, name="atomesh-client", daemon=True)
+                thread.start()
+                atexit.register(self._stop, loop, thread)
+            return self._loop
+
+    @staticmethod
+    def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+_LOOP = _Loop()
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    future = asyncio.run_coroutine_threadsafe(work, _LOOP.get())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # Ctrl-C in the calling thread ends the call as well
+        raise
 
 
 async def _make(args: tuple[Any, ...], settings: dict[str, Any]) -> Client:

@@ -80,10 +80,10 @@ class Client:
         `timeout` is in seconds, for calls that say nothing and are in no other's scope.
 
         Raises:
-            InvalidArgument: an address that is none, an unknown policy, plaintext off loopback.
+            InvalidArgument: an address that is none, an unknown policy, no timeout, plaintext off loopback.
         """
         self._policy = check_policy(policy)
-        self._timeout = timeout
+        self._timeout = _check_timeout(timeout)
         self._credentials = credentials
         self._clock = clock
         self._rng = rng or random.Random()
@@ -257,10 +257,8 @@ class Client:
 
     def _scope(self, options: CallOptions, now: float) -> tuple[float, Context]:
         """The call's deadline and context, from what is said and from the execution that it is made in."""
-        if options.timeout is not None and not 0 < options.timeout < 1e9:
-            raise errors.InvalidArgument(f"timeout {options.timeout!r} s is not a positive number of seconds")
+        timeout = None if options.timeout is None else _check_timeout(options.timeout)
         scope = current_scope()
-        timeout = options.timeout
         if scope is None:
             context = options.context or Context(request_id=new_request_id(), timestamp=self._clock.wall())
             deadline = now + (self._timeout if timeout is None else timeout)
@@ -278,12 +276,18 @@ class Client:
 
     @staticmethod
     def _check_type(fleet: Fleet, input: Message) -> None:
-        given = input.DESCRIPTOR.full_name
+        given = input.DESCRIPTOR.full_name if isinstance(input, Message) else f"a {type(input).__name__}"
         for candidate in fleet.balancer.candidates.values():
             expected = candidate.endpoint.input_type
             if expected and given != expected:
                 raise errors.WrongType(f"{fleet.agent} takes {expected}, not {given}")
             return
+
+
+def _check_timeout(seconds: float) -> float:
+    if not 0 < seconds < 1e9:  # nor is NaN
+        raise errors.InvalidArgument(f"timeout {seconds!r} s is not a positive number of seconds")
+    return seconds
 
 
 def _request(agent: str, context: Context, input: Message) -> agent_pb2.ExecuteRequest:
