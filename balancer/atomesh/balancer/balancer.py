@@ -274,14 +274,19 @@ class Balancer:
             self.dirty = True
         if running is not None:
             candidate.heard(running, now)
+        if error is None:
+            candidate.ejection.record(Outcome.SUCCESS, now)
+            return
         if isinstance(error, errors.NoFreeSlot):
             candidate.shut_until = now + (error.retry_after or REFUSAL_SECONDS)
-        elif isinstance(error, errors.Draining | errors.WrongInstance):
+        elif error is None or error.executed is not False:
+            candidate.shut_until = 0.0  # the slot that it had is free, whatever was said of others
+        if isinstance(error, errors.Draining | errors.WrongInstance):
             candidate.refusing = True
             self._rebuild(now)
-        outcome = Outcome.SUCCESS if error is None else outcome_of(error)
+        outcome = outcome_of(error)
         candidate.ejection.record(outcome, now)
-        if error is not None and candidate.ejection.suspicious(outcome, self._records()):
+        if candidate.ejection.suspicious(outcome, self._records()):
             self._eject(candidate, now)
 
     def _eject(self, candidate: Candidate, now: float) -> None:

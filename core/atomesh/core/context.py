@@ -124,10 +124,14 @@ class Scope:
     agent: str = ""
 
     def child(self) -> Context:
-        """The context of a call made from inside this execution."""
+        """The context of a call made from inside this execution.
+
+        Without its idempotency key: that names this piece of work, and two
+        calls made for it are two others.
+        """
         if not self.agent:
             return self.context
-        return replace(self.context, via=(*self.context.via, self.agent))
+        return replace(self.context, via=(*self.context.via, self.agent), idempotency_key="")
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("atomesh_scope", default=None)

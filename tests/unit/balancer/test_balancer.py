@@ -198,6 +198,45 @@ def test_a_refusal_for_want_of_a_slot_closes_the_endpoint_for_as_long_as_it_says
     assert only(b.step(1.21)).call is call
 
 
+def test_a_slot_of_ones_own_that_comes_free_opens_an_endpoint_that_said_it_is_full() -> None:
+    b = balancer(endpoint(1, slots=2))
+    mine, refused = pick(b), pick(b)
+    refused.done(0.0, errors.NoFreeSlot(retry_after=5.0))
+    waiting = waits(b)
+    mine.done(0.1)
+    assert only(b.step(0.1)).call is waiting, "a free slot must not idle while a call waits for it"
+
+
+def test_a_call_that_came_back_fails_where_it_would_wait_for_itself() -> None:
+    b = balancer(endpoint(1), endpoint(2, slots=2))
+    for _ in range(3):
+        pick(b)
+    back = Call(LATER)
+    back.returns = True
+    with pytest.raises(errors.CallLoop, match="2 endpoints, 3 slots"):
+        b.submit(back, 0.0)
+    assert b.waiting == 0
+
+
+def test_a_call_that_came_back_overtakes_those_who_wait_for_what_it_holds() -> None:
+    b = balancer(endpoint(1))
+    running = pick(b)
+    waits(b)
+    back = Call(LATER)
+    back.returns = True
+    running.done(1.0)
+    assert b.submit(back, 1.0) is not None
+
+
+def test_a_call_that_came_back_waits_for_an_endpoint_as_any_other() -> None:
+    b = balancer(endpoint(1), connect=False)
+    back = Call(LATER)
+    back.returns = True
+    assert b.submit(back, 0.0) is None
+    b.connected("127.0.0.1:1", READY, 1.0)
+    assert only(b.step(1.0)).call is back
+
+
 def test_an_ejected_endpoint_rests_then_gets_one_probe() -> None:
     b = balancer(endpoint(1, slots=9), endpoint(2, slots=9), endpoint(3, slots=9))
     bad = b.candidates["127.0.0.1:1"]

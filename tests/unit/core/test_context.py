@@ -102,6 +102,12 @@ def test_a_request_id_is_made_once_and_kept() -> None:
     assert Context().with_request_id().request_id != made.request_id
 
 
+def test_a_child_call_is_another_piece_of_work() -> None:
+    scope = Scope(Context(request_id="r", idempotency_key="debit-7"), deadline=10.0, agent="middle")
+    assert scope.child().request_id == "r"
+    assert scope.child().idempotency_key == "", "two calls under one key would be taken for one"
+
+
 def test_a_child_call_says_through_whom_it_came() -> None:
     outer = Context(request_id="r", user_id="u", via=("front",))
     child = Scope(outer, deadline=10.0, agent="middle").child()
