@@ -111,7 +111,8 @@ class ExecuteDoor:
             if request.instance_id and request.instance_id != served.where.instance_id:
                 raise served.with_origin(_other_instance(served, request.instance_id), call.context.request_id)
             done = await served.run(call)
-        except AtomeshError:
+        except AtomeshError as error:
+            error.max_status_bytes = request.max_status_bytes
             grpc_context.set_trailing_metadata((headers.header(headers.REQUEST_ID, call.context.request_id),))
             raise
         return answer.of(call.context.request_id, done)

@@ -21,7 +21,7 @@ from atomesh.balancer.walk import Walk
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope, new_request_id
-from atomesh.core.contract import Contract, pack, unpack
+from atomesh.core.contract import Contract, pack_into, unpack
 from atomesh.core.errors import AtomeshError, Attempt, Origin
 from atomesh.core.names import check_agent_name
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
@@ -33,7 +33,7 @@ In = TypeVar("In", bound=Message)
 Out = TypeVar("Out", bound=Message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would double the price of making one
 class Reply(Generic[Out]):
     """An output, and how it came to be."""
 
@@ -54,6 +54,9 @@ class CallOptions:
     context: Context | None = None
     idempotent: bool | None = None
     policy: str | None = None
+
+
+_PLAIN = CallOptions()
 
 
 class Client:
@@ -179,14 +182,15 @@ class Client:
             AtomeshError: one of the tree in `atomesh.core.errors`; `attempts`
                 has where it was tried, and how each try ended.
         """
-        reply = await self.execute(target, input, CallOptions(timeout, context, idempotent, policy))
-        return reply.output
+        plain = timeout is None and context is None and idempotent is None and policy is None
+        options = _PLAIN if plain else CallOptions(timeout, context, idempotent, policy)
+        return (await self.execute(target, input, options)).output
 
     async def execute(
         self,
         target: str | Contract[Any, Out],
         input: Message,
-        options: CallOptions = CallOptions(),  # frozen
+        options: CallOptions = _PLAIN,
     ) -> Reply[Out]:
         """As `call`, with what is known of the execution."""
         agent = target if isinstance(target, str) else target.agent
@@ -293,7 +297,10 @@ def _check_timeout(seconds: float) -> float:
 def _request(agent: str, context: Context, input: Message) -> agent_pb2.ExecuteRequest:
     try:
         # A mesh client holds its calls itself: an endpoint that is full should say so at once.
-        return agent_pb2.ExecuteRequest(agent=agent, context=context.to_proto(), input=pack(input), no_wait=True)
+        request = agent_pb2.ExecuteRequest(agent=agent, no_wait=True)
+        context.write(request.context)
+        pack_into(request.input, input)
+        return request
     except ValueError as error:  # a lone surrogate is no UTF-8
         raise errors.InvalidArgument(f"the context cannot be sent: {error}") from None
 

@@ -129,7 +129,15 @@ def known_class(full_name: str) -> type[Message] | None:
 
 def pack(message: Message) -> any_pb2.Any:
     """The message in an Any."""
-    return any_pb2.Any(type_url=TYPE_URL_PREFIX + message.DESCRIPTOR.full_name, value=message.SerializeToString())
+    packed = any_pb2.Any()
+    pack_into(packed, message)
+    return packed
+
+
+def pack_into(packed: any_pb2.Any, message: Message) -> None:
+    """Puts the message into an Any in place; one handed to another message's constructor is copied."""
+    packed.type_url = TYPE_URL_PREFIX + message.DESCRIPTOR.full_name
+    packed.value = message.SerializeToString()
 
 
 def unpack(packed: any_pb2.Any, expected: type[Out]) -> Out:

@@ -117,6 +117,8 @@ class AtomeshError(Exception):
         self.retry_after = retry_after
         self.details = tuple(details)
         self.attempts: tuple[Attempt, ...] = ()
+        self.max_status_bytes: int | None = None
+        """What its status may take on the wire; None is what every gRPC client takes."""
 
     def __str__(self) -> str:
         """The message, and where more than one endpoint was tried, each of them."""

@@ -73,7 +73,8 @@ def to_status(error: AtomeshError) -> status_pb2.Status:
     if isinstance(error, errors.InvalidOutput) and error.output is not None:
         details.append(error.output)
     packed = [_packed(detail) for detail in (*details, *error.details)]
-    return _fitted(status_pb2.Status(code=error.code, message=_one_line(error.message), details=packed))
+    status = status_pb2.Status(code=error.code, message=_one_line(error.message), details=packed)
+    return _fitted(status, max(error.max_status_bytes or 0, _MAX_STATUS))
 
 
 def from_status(status: status_pb2.Status) -> AtomeshError:
@@ -244,9 +245,9 @@ def _word(reason: str) -> str:
     return _one_line(reason)[:_MAX_REASON]
 
 
-def _fitted(status: status_pb2.Status) -> status_pb2.Status:
+def _fitted(status: status_pb2.Status, limit: int) -> status_pb2.Status:
     """The status without its largest details, as many as have to go; ErrorInfo, the first, stays."""
-    while status.ByteSize() > _MAX_STATUS and len(status.details) > 1:
+    while status.ByteSize() > limit and len(status.details) > 1:
         largest = max(range(1, len(status.details)), key=lambda place: status.details[place].ByteSize())
         name = status.details[largest].type_url.rpartition("/")[2]
         status.message = _one_line(f"{status.message} ({name} left out: {status.details[largest].ByteSize()} bytes)")

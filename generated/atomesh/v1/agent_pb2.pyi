@@ -70,6 +70,7 @@ class ExecuteRequest(google.protobuf.message.Message):
     INPUT_FIELD_NUMBER: builtins.int
     INSTANCE_ID_FIELD_NUMBER: builtins.int
     NO_WAIT_FIELD_NUMBER: builtins.int
+    MAX_STATUS_BYTES_FIELD_NUMBER: builtins.int
     agent: builtins.str
     """The agent's name, as registered. Unset: the only agent of the process;
     refused where there are several.
@@ -82,6 +83,12 @@ class ExecuteRequest(google.protobuf.message.Message):
     """The caller holds its calls itself and wants to hear at once that no slot
     is free. On a typed service the header `x-atomesh-no-wait` says the same.
     Unset: the call may wait for a slot.
+    """
+    max_status_bytes: builtins.int
+    """Bytes of google.rpc.Status that the caller can take in the trailers of an
+    error, below its `grpc.max_metadata_size`; at most 1 MiB. What does not
+    fit is left out and named: an output that broke its contract, above all.
+    Unset: 4,500, which every gRPC client takes.
     """
     @property
     def context(self) -> atomesh.v1.context_pb2.Context:
@@ -101,9 +108,10 @@ class ExecuteRequest(google.protobuf.message.Message):
         input: google.protobuf.any_pb2.Any | None = ...,
         instance_id: builtins.str = ...,
         no_wait: builtins.bool = ...,
+        max_status_bytes: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["context", b"context", "input", b"input"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent", "context", b"context", "input", b"input", "instance_id", b"instance_id", "no_wait", b"no_wait"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent", b"agent", "context", b"context", "input", b"input", "instance_id", b"instance_id", "max_status_bytes", b"max_status_bytes", "no_wait", b"no_wait"]) -> None: ...
 
 Global___ExecuteRequest: typing_extensions.TypeAlias = ExecuteRequest
 

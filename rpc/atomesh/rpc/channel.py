@@ -21,6 +21,10 @@ MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 """gRPC's own default. Twice of it doubles what one hostile message costs in
 memory before anybody has looked at it; half cuts off what other stacks send."""
 
+MAX_STATUS_BYTES = 256 * 1024
+"""What the status of an error may take: paid work that broke its contract comes
+back in it. Half cuts off long texts; twice only helps what hardly fits a log."""
+
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # The default grows to 120 s: an endpoint that came back would stay unused
     # for two minutes.
@@ -33,6 +37,9 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Trailers hold the status, in base64 where the peer wants that.
+    ("grpc.max_metadata_size", 2 * MAX_STATUS_BYTES),
+    ("grpc.absolute_max_metadata_size", 2 * MAX_STATUS_BYTES),
     # A dead peer is noticed within 15 s even when nothing is sent to it; our
     # servers allow it (see server.py), and others are pinged only while busy.
     ("grpc.keepalive_time_ms", 10_000),
