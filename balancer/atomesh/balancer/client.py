@@ -24,6 +24,7 @@ from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope, new_re
 from atomesh.core.contract import Contract, pack_into, unpack
 from atomesh.core.errors import AtomeshError, Attempt, Origin
 from atomesh.core.names import check_agent_name
+from atomesh.rpc.channel import MAX_STATUS_BYTES
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.http import HttpServer, metrics_page
 from atomesh.rpc.registry_client import DEFAULT_ADDRESS
@@ -297,7 +298,7 @@ def _check_timeout(seconds: float) -> float:
 def _request(agent: str, context: Context, input: Message) -> agent_pb2.ExecuteRequest:
     try:
         # A mesh client holds its calls itself: an endpoint that is full should say so at once.
-        request = agent_pb2.ExecuteRequest(agent=agent, no_wait=True)
+        request = agent_pb2.ExecuteRequest(agent=agent, no_wait=True, max_status_bytes=MAX_STATUS_BYTES)
         context.write(request.context)
         pack_into(request.input, input)
         return request
