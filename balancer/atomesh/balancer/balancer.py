@@ -274,13 +274,13 @@ class Balancer:
             self.dirty = True
         if running is not None:
             candidate.heard(running, now)
+        if error is None or error.executed is not False:
+            candidate.shut_until = 0.0  # the slot that it had is free, whatever was said of others
         if error is None:
             candidate.ejection.record(Outcome.SUCCESS, now)
             return
         if isinstance(error, errors.NoFreeSlot):
             candidate.shut_until = now + (error.retry_after or REFUSAL_SECONDS)
-        elif error is None or error.executed is not False:
-            candidate.shut_until = 0.0  # the slot that it had is free, whatever was said of others
         if isinstance(error, errors.Draining | errors.WrongInstance):
             candidate.refusing = True
             self._rebuild(now)

@@ -75,16 +75,22 @@ class Fleet:
         self._check_open()
         self.balancer.check_known()
 
-    async def pick(self, call: Call) -> Pick:
-        """An endpoint for the call, as soon as there is one.
+    def pick_now(self, call: Call) -> Pick | None:
+        """An endpoint for the call; None where none has a slot free, and then `wait` must follow at once.
 
         Raises:
-            UnknownAgent, QueueFull, NoEndpoint, DeadlineExceeded: see Balancer.
+            UnknownAgent, QueueFull, DeadlineExceeded: see Balancer.
         """
-        self._check_open()
-        picked = self.balancer.submit(call, self._clock.now())
-        if picked is not None:
-            return picked
+        if self._closing:
+            self._check_open()
+        return self.balancer.submit(call, self._clock.now())
+
+    async def wait(self, call: Call) -> Pick:
+        """The endpoint for a call that `pick_now` had none for, as soon as there is one.
+
+        Raises:
+            NoEndpoint, DeadlineExceeded, UnknownAgent: see Balancer.
+        """
         future: asyncio.Future[Pick] = asyncio.get_running_loop().create_future()
         self._waiting[call] = future
         self._schedule()

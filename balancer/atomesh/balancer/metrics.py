@@ -113,7 +113,7 @@ class AgentSeries:
         counter = self._calls.get(reason)
         if counter is None:
             counter = self._calls[reason] = self._families.calls.labels(self._agent, reason)
-        counter.inc()
+        counter.value += 1
         self.call_seconds.observe(seconds)
 
     def attempt(self, address: str, reason: str) -> None:
@@ -124,7 +124,7 @@ class AgentSeries:
             counter = self._families.attempts.labels(self._agent, endpoint, reason)
             if endpoint == address:
                 self._attempts[address, reason] = counter
-        counter.inc()
+        counter.value += 1
 
     def retry(self, reason: str) -> None:
         """Counts a retry."""

@@ -12,7 +12,7 @@ from atomesh.balancer.candidate import SubchannelState
 from atomesh.core.errors import ConnectionLost
 from atomesh.rpc.channel import from_rpc_error, open_channel
 from atomesh.rpc.credentials import Credentials
-from atomesh.v1 import agent_pb2
+from atomesh.v1 import agent_pb2, agent_pb2_grpc
 
 _STATES = {
     grpc.ChannelConnectivity.IDLE: SubchannelState.IDLE,
@@ -36,14 +36,10 @@ class Subchannel:
         self.state = SubchannelState.IDLE
         self._changed = changed
         self._channel = open_channel(address, credentials)
-        self._execute = self._channel.unary_unary(
-            "/atomesh.v1.AgentService/Execute",
-            request_serializer=agent_pb2.ExecuteRequest.SerializeToString,
-            response_deserializer=agent_pb2.ExecuteResponse.FromString,
-        )
+        self._execute = agent_pb2_grpc.AgentServiceStub(self._channel).Execute
         self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None
+        """Somebody waits for the last call to end."""
         self._task = asyncio.create_task(self._follow(), name=f"subchannel {address}")
 
     async def execute(self, request: agent_pb2.ExecuteRequest, timeout: float) -> agent_pb2.ExecuteResponse:
@@ -66,14 +62,14 @@ class Subchannel:
             raise ConnectionLost(f"the connection to {self.address} was closed") from None
         finally:
             self._in_flight -= 1
-            if not self._in_flight:
+            if self._idle is not None and not self._in_flight:
                 self._idle.set()
 
     async def retire(self) -> None:
         """Closes the channel once nothing is in flight on it any more."""
         try:
             while self._in_flight:
-                self._idle.clear()
+                self._idle = asyncio.Event()
                 await self._idle.wait()
         finally:  # whoever closes the client does not wait for what runs
             await self.close()

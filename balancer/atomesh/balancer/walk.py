@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from google.rpc import code_pb2
+
 from atomesh.balancer.balancer import Pick
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
@@ -22,6 +24,8 @@ _ROOM = 64 * 1024  # what surrounds an input: context, names and framing
 
 class Walk:
     """The attempts of one call; the call keeps those that failed."""
+
+    __slots__ = ("_budget", "_clock", "_executed", "_fleet", "_grpc", "_refused", "_rng", "call")
 
     def __init__(
         self,
@@ -54,7 +58,7 @@ class Walk:
                 executed=False,
             )
         while True:
-            pick = await self._fleet.pick(self.call)
+            pick = self._fleet.pick_now(self.call) or await self._fleet.wait(self.call)
             try:
                 return await self._attempt(pick, request)
             except AtomeshError as error:
@@ -64,13 +68,11 @@ class Walk:
     async def _attempt(self, pick: Pick, request: agent_pb2.ExecuteRequest) -> agent_pb2.ExecuteResponse:
         now, address, series = self._clock.now, pick.endpoint.address, self._grpc
         begun = now()
-        series.started.inc()
+        series.unary_began()
         failure: AtomeshError | None = _WENT_AWAY  # unless it ends otherwise
         running: int | None = None
         try:
-            series.sent.inc()
             response = await self._fleet.subchannel(address).execute(request, self.call.deadline - begun)
-            series.received.inc()
             failure, running = None, response.info.load.in_flight
             return response
         except errors.UnknownAgent as error:
@@ -81,18 +83,19 @@ class Walk:
             raise
         finally:
             ended = now()
-            series.handled(failure.code if failure else 0, ended - begun)
-            self._note(address, failure, ended - begun)
+            if failure is None:
+                series.unary_ended(code_pb2.OK, ended - begun)
+                self._fleet.series.attempt(address, "OK")
+            else:
+                series.unary_ended(failure.code, ended - begun)
+                self._note(address, failure, ended - begun)
             pick.done(ended, failure, running)
             self._fleet.settle()
 
-    def _note(self, address: str, failure: AtomeshError | None, seconds: float) -> None:
-        if failure is None:
-            self._fleet.series.attempt(address, "OK")
-            return
-        reason = str(failure.reason)
+    def _note(self, address: str, failure: AtomeshError, seconds: float) -> None:
         self._fleet.series.attempt(address, reason_of(failure))
-        self.call.attempts.append(Attempt(address, reason, seconds, failure.executed, failure.message))
+        attempt = Attempt(address, str(failure.reason), seconds, failure.executed, failure.message)
+        self.call.attempts.append(attempt)
 
     async def _after(self, error: AtomeshError, pick: Pick, idempotent: bool) -> None:
         """Returns when another attempt is to be made; raises the error where not."""

@@ -85,7 +85,7 @@ class MethodSeries:
         counter = self._codes.get(code)
         if counter is None:
             counter = self._codes[code] = self._handled.labels(*self._labels, camel_case(code))
-        counter.inc()
+        counter.value += 1
         self.seconds.observe(seconds)
 
 
