@@ -17,7 +17,8 @@ from atomesh.core.context import Context
 from atomesh.core.contract import TYPE_URL_PREFIX, unpack
 from atomesh.core.errors import AtomeshError, InvalidArgument, UnknownAgent, WrongInstance, WrongType
 from atomesh.rpc import server as rpc_server
-from atomesh.rpc.server import Server, answer_now
+from atomesh.rpc.endings import answer_now
+from atomesh.rpc.server import Server
 from atomesh.v1 import agent_pb2
 
 ServicerContext: TypeAlias = grpc.aio.ServicerContext[Any, Any]

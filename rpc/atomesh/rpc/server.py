@@ -24,18 +24,15 @@ from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.errors import AgentCrashed, AtomeshError, Conflict, InvalidArgument
 from atomesh.core.names import join_address, split_address
 from atomesh.core.rules import WIRE_RULES
-from atomesh.core.status import to_status
-from atomesh.core.times import from_duration, to_duration
-from atomesh.rpc.channel import DETAILS_KEY, MAX_MESSAGE_BYTES, PUSHBACK_KEY
+from atomesh.rpc.channel import MAX_MESSAGE_BYTES
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
+from atomesh.rpc.endings import end_with
 from atomesh.rpc.metrics import GrpcMetrics, MethodSeries
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Any]
 Reader = Callable[[Any], Any]
-
-_STATUS_CODES: dict[int, grpc.StatusCode] = {int(code.value[0]): code for code in grpc.StatusCode}
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     # On by default: two servers would silently share a port.
@@ -174,12 +171,12 @@ class Server:
                 code = _code_of(context) if context.code() else code_pb2.OK
                 return response
             except AtomeshError as error:
-                code = _fail(context, error)
+                code = await end_with(context, error)
             except grpc.aio.AbortError:
                 code = _code_of(context)
                 raise
             except Exception as error:  # noqa: BLE001 # the last line before the wire: logged there in full
-                code = _fail(context, _crashed(name, error))
+                code = await end_with(context, _crashed(name, error))
             finally:
                 if code == code_pb2.CANCELLED:
                     code = _counted(code, context)
@@ -202,11 +199,11 @@ class Server:
                         yield response
                 code = _code_of(context)
             except AtomeshError as error:
-                code = _fail(context, error)
+                code = await end_with(context, error)
             except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
                 raise
             except Exception as error:  # noqa: BLE001 # the last line before the wire: logged there in full
-                code = _fail(context, _crashed(name, error))
+                code = await end_with(context, _crashed(name, error))
             finally:
                 series.handled(_counted(code, context), now() - begun)
 
@@ -242,43 +239,6 @@ def _reader(parse: Callable[[bytes], Any] | None, check: Callable[[Any], None] |
 
 def _as_it_is(request: Any) -> Any:
     return request
-
-
-def status_code(code: int) -> grpc.StatusCode:
-    """gRPC's enum of a code number."""
-    return _STATUS_CODES.get(code, grpc.StatusCode.UNKNOWN)
-
-
-def _fail(context: grpc.aio.ServicerContext[Any, Any], error: AtomeshError) -> int:
-    """Makes the call end with the error. Set, not aborted: grpc.aio's stop is not graceful for aborted calls (37239)."""
-    code, message, trailers = _ending(context, error)
-    context.set_code(code)
-    context.set_details(message)
-    context.set_trailing_metadata(trailers)
-    return error.code
-
-
-async def answer_now(context: grpc.aio.ServicerContext[Any, Any], error: AtomeshError) -> None:
-    """Ends a call with the error from outside of its handler, which may run on; its answer goes nowhere then."""
-    code, message, trailers = _ending(context, error)
-    with contextlib.suppress(grpc.aio.AbortError):  # how abort ends where it is the handler that calls it
-        await context.abort(code, message, trailers)
-
-
-def _ending(
-    context: grpc.aio.ServicerContext[Any, Any], error: AtomeshError
-) -> tuple[grpc.StatusCode, str, tuple[tuple[str, str | bytes], ...]]:
-    status = to_status(error)
-    # What the method has set already, such as x-request-id, stays.
-    trailers = [*(context.trailing_metadata() or ()), (DETAILS_KEY, status.SerializeToString())]
-    if error.retry_after is not None:
-        trailers.append((PUSHBACK_KEY, str(_pushback(error.retry_after))))
-    return status_code(error.code), status.message, tuple(trailers)
-
-
-def _pushback(seconds: float) -> int:
-    """Milliseconds, as gRPC reads them (gRFC A6): 1 to 2**31 - 1."""
-    return min(max(1, round(from_duration(to_duration(seconds)) * 1000)), 2**31 - 1)
 
 
 def _crashed(name: str, error: Exception) -> AtomeshError:
