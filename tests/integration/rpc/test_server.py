@@ -71,7 +71,7 @@ async def test_an_error_of_ours_arrives_whole_with_its_pushback(serve: Any) -> N
     raised = errors.NoFreeSlot("all 4 slots are taken", retry_after=0.25, origin=errors.Origin(agent="a"))
     async with serve(_raises(raised)) as running:
         failure = await _failure(running.stub.Health(ASK))
-        assert running.codes("Health") == {"ResourceExhausted": 1}
+        assert await _soon(lambda: running.codes("Health")) == {"ResourceExhausted": 1}
         labels = {"grpc_type": "unary", "grpc_service": "atomesh.v1.AgentService", "grpc_method": "Health"}
         assert running.counted("msg_sent_total", **labels) == 0, "no message was sent"
     assert failure.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
