@@ -49,6 +49,8 @@ class Fleet:
         self._output: type[Message] | None = None
         self.strangers = 0
         """Calls that wait to hear whether there is such an agent."""
+        self._retiring: set[Subchannel] = set()
+        """Of endpoints that left, with calls that still run there."""
         self._tasks = Tasks()
         self._closing = False
         self._tasks.spawn(self._follow(), f"fleet {agent}")
@@ -161,8 +163,12 @@ class Fleet:
                 future.set_exception(errors.Cancelled("the client was closed", executed=False))
         self._waiting.clear()
         await self._tasks.cancel()
-        await asyncio.gather(*(subchannel.close() for subchannel in self._subchannels.values()))
+        await asyncio.gather(*(subchannel.close() for subchannel in (*self._subchannels.values(), *self._retiring)))
         self._subchannels.clear()
+
+    async def _retire(self, subchannel: Subchannel) -> None:
+        await subchannel.retire()
+        self._retiring.discard(subchannel)
 
     async def _follow(self) -> None:
         async with contextlib.aclosing(self._resolver.watch(self.agent)) as events:
@@ -190,7 +196,9 @@ class Fleet:
         candidates = self.balancer.candidates
         for address in [address for address in self._subchannels if address not in candidates]:
             self.series.left(address)
-            self._tasks.spawn(self._subchannels.pop(address).retire(), f"retire {address}")
+            retiring = self._subchannels.pop(address)
+            self._retiring.add(retiring)
+            self._tasks.spawn(self._retire(retiring), f"retire {address}")
         if candidates:
             self.series.known(lambda: self.balancer.waiting)
         for address, candidate in candidates.items():

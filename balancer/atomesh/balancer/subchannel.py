@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 
 from atomesh.balancer.candidate import SubchannelState
-from atomesh.core.errors import ConnectionLost
+from atomesh.core.errors import Cancelled, ConnectionLost
 from atomesh.rpc.channel import from_rpc_error, open_channel
 from atomesh.rpc.credentials import Credentials
 from atomesh.v1 import agent_pb2, agent_pb2_grpc
@@ -53,7 +53,11 @@ class Subchannel:
             response: agent_pb2.ExecuteResponse = await self._execute(request, timeout=timeout)
             return response
         except grpc.aio.AioRpcError as raw:
-            raise from_rpc_error(raw) from None
+            error = from_rpc_error(raw)
+            if isinstance(error, Cancelled) and not error.origin.agent:
+                # Nobody here cancelled: gRPC answers so for a server that stops, whether or not it has begun.
+                error = ConnectionLost(f"{self.address} dropped the call ({error.message})")
+            raise error from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -67,15 +71,13 @@ class Subchannel:
 
     async def retire(self) -> None:
         """Closes the channel once nothing is in flight on it any more."""
-        try:
-            while self._in_flight:
-                self._idle = asyncio.Event()
-                await self._idle.wait()
-        finally:  # whoever closes the client does not wait for what runs
-            await self.close()
+        while self._in_flight:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
+        await self.close()
 
     async def close(self) -> None:
-        """Closes the channel; what is in flight is cut off."""
+        """Closes the channel; what is in flight is cut off. Twice is fine."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         await self._channel.close()

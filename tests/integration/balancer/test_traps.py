@@ -53,7 +53,8 @@ async def test_a_circle_at_full_slots_ends_at_once(
         outer = await m.client()
 
         async def client() -> Client:
-            return outer if shared else await m.client()
+            own: Client = outer if shared else await m.client()
+            return own
 
         servers = []
         for _ in range(copies):
