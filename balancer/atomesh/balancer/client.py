@@ -20,7 +20,7 @@ from atomesh.balancer.waiting import Call
 from atomesh.balancer.walk import Walk
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
-from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope, new_request_id
+from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope
 from atomesh.core.contract import Contract, pack_into, unpack
 from atomesh.core.errors import AtomeshError, Attempt, Origin
 from atomesh.core.names import check_agent_name
@@ -265,7 +265,7 @@ class Client:
         timeout = None if options.timeout is None else _check_timeout(options.timeout)
         scope = current_scope()
         if scope is None:
-            context = options.context or Context(request_id=new_request_id(), timestamp=self._clock.wall())
+            context = options.context or Context.begun(self._clock.wall())
             deadline = now + (self._timeout if timeout is None else timeout)
         else:
             inherited = scope.child()

@@ -35,7 +35,10 @@ def to_timestamp(seconds: float) -> timestamp_pb2.Timestamp:
 
 def set_timestamp(proto: timestamp_pb2.Timestamp, seconds: float) -> None:
     """Sets a Timestamp in place to Unix seconds; on the path of every call, where a copy would cost."""
-    proto.seconds, proto.nanos = divmod(_nanoseconds(_within(seconds, *_YEARS_1_TO_9999)), _NANO)
+    seconds = _within(seconds, *_YEARS_1_TO_9999)
+    whole = math.floor(seconds)
+    nanos = round((seconds - whole) * _NANO)
+    proto.seconds, proto.nanos = (whole, nanos) if nanos < _NANO else (whole + 1, 0)
 
 
 def to_duration(seconds: float) -> duration_pb2.Duration:
