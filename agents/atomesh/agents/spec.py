@@ -108,6 +108,7 @@ def resolve(agent: Agent[Any, Any], options: AgentOptions | None = None) -> Agen
     if not said["name"]:
         raise InvalidArgument(f'{cls.__name__} has no name; give it one, such as name = "text-processor"')
     name = _text(cls, "name", said["name"])
+    _check_execute(agent)
     spec = AgentSpec(
         name=check_agent_name(name),
         contract=contract_of(cls, name),
@@ -128,6 +129,17 @@ def resolve(agent: Agent[Any, Any], options: AgentOptions | None = None) -> Agen
 
 
 _PLAIN = ("name", "version", "description", "capabilities", "slots", "idempotent", "labels", "zone")
+
+
+def _check_execute(agent: Agent[Any, Any]) -> None:
+    """Refuses what would fail at every call."""
+    signature = inspect.signature(agent.execute)
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise InvalidArgument(
+            f"{type(agent).__name__}.execute takes {signature}; it is called with an input and a context"
+        ) from None
 
 
 def _text(cls: type, what: str, value: object) -> str:

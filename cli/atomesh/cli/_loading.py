@@ -60,12 +60,20 @@ def _module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(f"{error.name}.")):
+            meant = name.removesuffix(".py")
+            hint = f"; without .py it is {meant}:CLASS" if meant != name else ""
             raise UsageMistake(
-                f"there is no module {name}; looked in {os.getcwd()} and where Python installs packages"
+                f"there is no module {name}; looked in {os.getcwd()} and where Python installs packages{hint}"
             ) from None
-        raise UsageMistake(f"module {name} needs {error.name}, which is not installed; install it") from None
+        raise UsageMistake(f"module {name} needs {error.name}, {_way_to(error.name or '')}") from None
     except (Exception, SystemExit) as error:  # whatever an author's module raises is about that module
         raise UsageMistake(f"module {name} cannot be imported: {_where(error, name)}") from error
+
+
+def _way_to(missing: str) -> str:
+    if "_pb2" in missing:
+        return "which is not there; `atomesh proto compile DIR` makes it, and DIR must be importable"
+    return "which is not installed; install it"
 
 
 def _where(error: BaseException, module: str) -> str:

@@ -85,14 +85,22 @@ def parse(text: str, where: str, kind: type[Message]) -> Message:
     return message
 
 
-def to_data(message: Message) -> Any:
+def to_data(message: Message, *, whole: bool = False) -> Any:
     """The message as JSON data, with the fields' own names.
+
+    `whole` shows fields at their zero too, for an agent's output: a count of 0
+    and a verdict of false are answers, and `{}` is none.
 
     Raises:
         ValueError, TypeError: it holds an Any of a type that the contract does not bring.
     """
     pool: Any = message.DESCRIPTOR.file.pool
-    return json_format.MessageToDict(message, preserving_proto_field_name=True, descriptor_pool=pool)
+    return json_format.MessageToDict(
+        message,
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=whole,
+        descriptor_pool=pool,
+    )
 
 
 def example(kind: type[Message]) -> str:

@@ -84,7 +84,7 @@ async def _call(agent: str, argument: str, settings: Settings, caller: Caller, s
         contract = await contract_of(mesh, agent, caller.endpoint or [], settings)
         message = parse(text, where, contract.input)
         reply = await mesh.execute(contract, message, said)
-        output = to_data(reply.output)
+        output = to_data(reply.output, whole=True)
     if as_json:
         say_json({"output": output, "info": to_data(reply.info), "attempts": [str(a) for a in reply.attempts]})
     else:

@@ -128,7 +128,7 @@ async def _in_process(message: TextInput, settings: Settings) -> TextOutput:
 def _deliver(result: TextOutput, output: str | None, as_json: bool) -> None:
     from atomesh.cli._messages import to_data
 
-    data: Any = to_data(result)
+    data: Any = to_data(result, whole=True)
     if output is None:
         if as_json:
             say_json(data)

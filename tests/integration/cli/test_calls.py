@@ -35,7 +35,9 @@ async def test_a_call_prints_its_output_as_json_and_its_info_beside_it(
         both = await atomesh(
             "call", "hostile", '{"content": "x", "operation": "sentiment"}', *at, "--json", "--meta", "k=v"
         )
-        assert json.loads(both.out)["output"] == {"result": "\x1b]0;owned\x07\x9b", "metadata": {"k": "v"}}
+        output = json.loads(both.out)["output"]
+        assert (output["result"], output["metadata"]) == ("\x1b]0;owned\x07\x9b", {"k": "v"})
+        assert output["word_count"] == 0, "a zero is an answer"
         assert "\x1b" not in both.out, "control characters of an agent must not reach a terminal"
         assert "\x9b" not in both.out
 

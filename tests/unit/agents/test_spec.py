@@ -129,6 +129,15 @@ def test_what_is_wrong_is_said_in_one_line(options: AgentOptions, said: str) -> 
     assert "\n" not in refused.value.message
 
 
+def test_an_execute_that_could_never_be_called_is_refused_at_the_start() -> None:
+    class Forgetful(Plain):
+        async def execute(self, input: TextInput) -> TextOutput:  # type: ignore[override] # the mistake
+            return TextOutput()
+
+    with pytest.raises(InvalidArgument, match=r"Forgetful\.execute takes .* called with an input and a context"):
+        resolve(Forgetful())
+
+
 def test_a_provider_is_an_instance_and_there_once() -> None:
     class Class(Plain):
         providers = (Number,)  # type: ignore[assignment] # that is the mistake

@@ -67,6 +67,8 @@ def test_the_text_agent_has_a_short_name() -> None:
         ("their_agents:Needy", "cannot be made without arguments"),
         ("broken:Echo", "broken.py:2"),
         ("needing:Echo", "module needing needs not_installed_at_all"),
+        ("uncompiled:Echo", "`atomesh proto compile DIR` makes it"),
+        ("their_agents.py:Echo", "without .py it is their_agents:CLASS"),
         ("wrong_syntax:Echo", "SyntaxError"),
         ("leaving:Echo", "SystemExit"),
     ],
@@ -76,6 +78,8 @@ def test_what_cannot_be_served_is_told_in_one_line(
 ) -> None:
     (here / "broken.py").write_text("x = {}\ny = x['absent']\n")
     (here / "needing.py").write_text("import not_installed_at_all\n")
+    (here / "uncompiled.py").write_text("from pigeon.v1.pigeon_pb2 import Letter\n")
+    (here / "pigeon" / "v1").mkdir(parents=True)
     (here / "wrong_syntax.py").write_text("def f(:\n")
     (here / "leaving.py").write_text("import sys; sys.exit(3)\n")
     ended = atomesh("serve", name)

@@ -72,3 +72,9 @@ def test_input_comes_from_the_argument_a_file_or_stdin(tmp_path: Path, monkeypat
 
 def test_output_has_the_fields_own_names() -> None:
     assert to_data(TextOutput(word_count=3)) == {"word_count": 3}
+
+
+def test_an_answer_of_zero_is_shown_and_not_left_out() -> None:
+    shown = to_data(TextOutput(result="none"), whole=True)
+    assert (shown["result"], shown["word_count"], shown["confidence"]) == ("none", 0, 0.0)
+    assert "summary" not in shown, "what was not chosen is not there"
