@@ -10,11 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import TypedDict
 
 from atomesh.core.endpoint import Endpoint
 
-TargetGroup: TypeAlias = dict[str, list[str] | dict[str, str]]
+
+class TargetGroup(TypedDict):
+    """One entry of Prometheus HTTP service discovery."""
+
+    targets: list[str]
+    labels: dict[str, str]
+
 
 _META = "__meta_atomesh_"
 _NOT_A_LABEL = re.compile(r"[^a-zA-Z0-9_]")

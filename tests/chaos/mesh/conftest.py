@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -20,11 +22,18 @@ READY_SECONDS = 30.0
 
 
 def free_port() -> int:
-    """A port that nobody has now; for what must come back at the same address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody has now; for what must come back at the same address.
+
+    From below the range out of which systems take the near ends of outgoing
+    connections (Linux: 32768 and up): while a member is down, one of those
+    must not take its port.
+    """
+    for _ in range(1_000):
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port between 20000 and 32000")
 
 
 class Member:
@@ -36,20 +45,19 @@ class Member:
         self._command = [sys.executable, "-m", "atomesh", *verb, "--bind", self.address, "--json"]
         self._environment = {**os.environ, "LEDGER": str(state / "ledger"), "XDG_STATE_HOME": str(state)}
         self._process: asyncio.subprocess.Process | None = None
+        self._log = state / f"{verb[0]}-{self.port}.log"
 
     async def start(self) -> Self:
         """Returns once it says that it is ready, which it does in one line."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            cwd=HERE,
-            env=self._environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
+        with self._log.open("a") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, cwd=HERE, env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=log
+            )
         assert self._process.stdout is not None
         async with asyncio.timeout(READY_SECONDS):
             line = await self._process.stdout.readline()
-        assert json.loads(line), "a server must say when it is ready"
+        assert line, f"a server must say when it is ready; it said: {self._log.read_text()[-2000:]}"
+        assert json.loads(line)
         return self
 
     def signal(self, number: signal.Signals) -> None:

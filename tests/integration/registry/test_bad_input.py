@@ -80,9 +80,10 @@ async def test_a_message_above_the_limit_is_refused_and_the_next_one_served(regi
 
 async def test_bytes_that_are_no_message_are_refused_and_the_next_one_served(registry: Any) -> None:
     async with registry() as (server, caller), grpc.aio.insecure_channel(server.address) as channel:
+        call: Any = channel.unary_unary("/atomesh.v1.RegistryService/Register")
         for garbage in (b"\xff" * 64, b"\x0a\x05\x0a\x03\xff\xfe\xfd"):
             with pytest.raises(grpc.aio.AioRpcError):
-                await channel.unary_unary("/atomesh.v1.RegistryService/Register")(garbage)
+                await call(garbage)
         await caller.register()
 
 
@@ -105,7 +106,8 @@ async def test_suspect_cannot_be_claimed(registry: Any) -> None:
     async with registry() as (_, caller):
         granted = await caller.register()
         for state in (0, 4, 99):
-            update = registry_pb2.UpdateRequest(lease_id=granted.lease_id, state=state)
+            value = agent_pb2.ServingState.ValueType(state)
+            update = registry_pb2.UpdateRequest(lease_id=granted.lease_id, state=value)
             await refused(caller.stub.Update(update), INVALID, "state")
         update = registry_pb2.UpdateRequest(lease_id=granted.lease_id, slots=0)
         await refused(caller.stub.Update(update), INVALID, "slots")

@@ -36,7 +36,6 @@ def write(path: Path, content: bytes) -> None:
 
 
 def entry(port: int = 1, lease: str = "lease", **more: Any) -> Entry:
-    known = {"capabilities": (Capability("reporting", 0.5), Capability("validation")), "labels": {"a": "ö"}}
     endpoint = Endpoint(
         "text",
         f"10.0.0.1:{port}",
@@ -48,7 +47,8 @@ def entry(port: int = 1, lease: str = "lease", **more: Any) -> Entry:
         input_type=TEXT.input_type,
         output_type=TEXT.output_type,
         state=more.pop("state", State.SERVING),
-        **known,
+        capabilities=(Capability("reporting", 0.5), Capability("validation")),
+        labels={"a": "ö"},
     )
     return Entry(endpoint, f"{lease}-{port}", 15.0, **more)
 

@@ -255,4 +255,4 @@ def test_removed_reasons_have_the_numbers_of_the_wire() -> None:
     from atomesh.v1 import registry_pb2
 
     for reason in RemovedReason:
-        assert reason in registry_pb2.Removed.Reason.values()
+        assert int(reason) in set(map(int, registry_pb2.Removed.Reason.values()))

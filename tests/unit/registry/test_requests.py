@@ -9,8 +9,10 @@ from google.protobuf import duration_pb2
 
 from atomesh.core.endpoint import State
 from atomesh.core.errors import InvalidArgument
+from atomesh.core.updates import Position
 from atomesh.registry import requests
 from atomesh.registry.lessor import fingerprint
+from atomesh.registry.operations import Update
 from atomesh.registry.settings import RegistrySettings
 from atomesh.v1 import agent_pb2, registry_pb2
 
@@ -72,13 +74,15 @@ def test_a_capability_given_twice_is_refused_by_name(register: Any) -> None:
 
 
 def test_what_an_update_leaves_unset_stays() -> None:
-    assert requests.update(registry_pb2.UpdateRequest(lease_id="a")) == requests.Update(fingerprint("a"))
-    full = registry_pb2.UpdateRequest(lease_id="a", state=2, slots=3, labels=registry_pb2.Labels())
-    assert requests.update(full) == requests.Update(fingerprint("a"), State.DRAINING, 3, {})
+    assert requests.update(registry_pb2.UpdateRequest(lease_id="a")) == Update(fingerprint("a"))
+    full = registry_pb2.UpdateRequest(
+        lease_id="a", state=agent_pb2.SERVING_STATE_DRAINING, slots=3, labels=registry_pb2.Labels()
+    )
+    assert requests.update(full) == Update(fingerprint("a"), State.DRAINING, 3, {})
 
 
 def test_a_selector_for_no_state_at_all_is_refused() -> None:
-    request = registry_pb2.DiscoverRequest(selector=registry_pb2.Selector(states=[0]))
+    request = registry_pb2.DiscoverRequest(selector=registry_pb2.Selector(states=[agent_pb2.SERVING_STATE_UNSPECIFIED]))
     with pytest.raises(InvalidArgument, match="UNSPECIFIED"):
         requests.selector(request)
 
@@ -86,4 +90,4 @@ def test_a_selector_for_no_state_at_all_is_refused() -> None:
 def test_a_watch_without_a_position_begins() -> None:
     assert requests.resume_position(registry_pb2.WatchRequest()) is None
     at = registry_pb2.WatchRequest(resume_after=registry_pb2.Position(store_id="s", revision=3))
-    assert requests.resume_position(at) == requests.Position("s", 3)
+    assert requests.resume_position(at) == Position("s", 3)
