@@ -35,6 +35,12 @@ CARRY_SECONDS = 15.0
 """How long endpoints live on that a new, emptier registry does not know yet: a
 default ttl, within which agents register again."""
 
+DOUBT_SECONDS = 0.05
+"""How long an endpoint is left alone whose connection cut a call, until the
+connection's own state tells. Without it the calls that wait take the places of
+those that were cut, and are lost on the same connection. Half is not enough
+for a loaded process (20 ms were seen); twice only delays calls to a lone endpoint."""
+
 REFUSAL_SECONDS = 0.01
 """How long an endpoint that refused for want of a slot is left alone where it
 does not say."""
@@ -136,7 +142,8 @@ class Balancer:
             return
         candidate.subchannel = state
         if state is SubchannelState.READY:
-            candidate.refusing = False  # a new connection: what the last one refused is over
+            candidate.refusing = False  # a new connection: what the last one did is over
+            candidate.shut_until = 0.0
         self._rebuild(now)
 
     def submit(self, call: Call, now: float) -> Pick | None:
@@ -281,6 +288,8 @@ class Balancer:
             return
         if isinstance(error, errors.NoFreeSlot):
             candidate.shut_until = now + (error.retry_after or REFUSAL_SECONDS)
+        if isinstance(error, errors.ConnectionLost):
+            candidate.shut_until = now + DOUBT_SECONDS
         if isinstance(error, errors.Draining | errors.WrongInstance):
             candidate.refusing = True
             self._rebuild(now)

@@ -73,9 +73,7 @@ class ClientMetrics:
         self.in_flight = Gauge(
             "atomesh_client_in_flight", "Attempts in flight, by endpoint.", by_endpoint, registry=registry
         )
-        self.slots = Gauge(
-            "atomesh_client_slots", "Slots of endpoints, as they said.", by_endpoint, registry=registry
-        )
+        self.slots = Gauge("atomesh_client_slots", "Slots of endpoints, as they said.", by_endpoint, registry=registry)
         self.waiting = Gauge("atomesh_client_waiting", "Calls that wait for a slot.", by_agent, registry=registry)
         self.budget = Gauge("atomesh_client_retry_budget_left", "Retries that could be sent now.", registry=registry)
 

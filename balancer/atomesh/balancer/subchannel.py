@@ -57,6 +57,8 @@ class Subchannel:
             if isinstance(error, Cancelled) and not error.origin.agent:
                 # Nobody here cancelled: gRPC answers so for a server that stops, whether or not it has begun.
                 error = ConnectionLost(f"{self.address} dropped the call ({error.message})")
+            if isinstance(error, ConnectionLost):
+                self._look()
             raise error from None
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -84,7 +86,16 @@ class Subchannel:
 
     async def _follow(self) -> None:
         while True:
-            state = self._channel.get_state(try_to_connect=True)
+            await self._channel.wait_for_state_change(self._look())
+
+    def _look(self) -> grpc.ChannelConnectivity:
+        """The connection's state now, told of at once.
+
+        Also when a call was cut: before the task above has its turn, calls that
+        wait would be sent after the one that was cut, and be lost as well.
+        """
+        state = self._channel.get_state(try_to_connect=True)
+        if self.state is not _STATES[state]:
             self.state = _STATES[state]
             self._changed(self.address, self.state)
-            await self._channel.wait_for_state_change(state)
+        return state

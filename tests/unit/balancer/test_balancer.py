@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from atomesh.balancer.balancer import CARRY_SECONDS, PATIENCE_SECONDS, Assignment, Balancer, Pick
+from atomesh.balancer.balancer import CARRY_SECONDS, DOUBT_SECONDS, PATIENCE_SECONDS, Assignment, Balancer, Pick
 from atomesh.balancer.candidate import SubchannelState
 from atomesh.balancer.waiting import Call
 from atomesh.core import errors
@@ -205,6 +205,24 @@ def test_a_slot_of_ones_own_that_comes_free_opens_an_endpoint_that_said_it_is_fu
     waiting = waits(b)
     mine.done(0.1)
     assert only(b.step(0.1)).call is waiting, "a free slot must not idle while a call waits for it"
+
+
+def test_calls_that_wait_are_not_sent_after_those_that_a_connection_cut() -> None:
+    b = balancer(endpoint(1))
+    cut = pick(b)
+    waiting = waits(b)
+    cut.done(1.0, errors.ConnectionLost())
+    assert b.step(1.0) == [], "the connection's state has not told yet whether it stands"
+    assert b.next_event(1.0) == 1.0 + DOUBT_SECONDS
+    assert only(b.step(1.0 + DOUBT_SECONDS)).call is waiting
+
+
+def test_a_new_connection_ends_the_doubt_about_the_last_one() -> None:
+    b = balancer(endpoint(1))
+    pick(b).done(1.0, errors.ConnectionLost())
+    b.connected("127.0.0.1:1", LOST, 1.0)
+    b.connected("127.0.0.1:1", READY, 1.01)
+    assert pick(b, now=1.01)
 
 
 def test_a_call_that_came_back_fails_where_it_would_wait_for_itself() -> None:
