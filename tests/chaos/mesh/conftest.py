@@ -96,7 +96,7 @@ class Mesh:
 
     def __init__(self, state: Path, agent: str, endpoints: int = 3) -> None:
         self.state = state
-        self.registry = Member(["registry", "--data-dir", str(state / "registry")], state)
+        self.registry = Member(["registry", "--http-bind", "127.0.0.1:0", "--data-dir", str(state / "registry")], state)
         serve = ["serve", f"mesh_agents:{agent}", "--registry", self.registry.address, "--drain-grace", "10"]
         self.endpoints = [Member(serve, state) for _ in range(endpoints)]
 
