@@ -108,6 +108,11 @@ class AgentServer:
         """Set once the registry has taken all agents; never without a registry."""
         return self._registrar.ready if self._registrar is not None else asyncio.Event()
 
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why the registry does not take agents of this process; empty where it takes all, or is not there."""
+        return self._registrar.refusals if self._registrar is not None else ()
+
     def state(self, agent: str) -> State:
         """Whether the agent takes calls."""
         return self._drainer.state(agent)

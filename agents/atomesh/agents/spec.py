@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from atomesh.agents.agent import Agent, contract_of
 from atomesh.agents.context import ContextProvider
-from atomesh.core.contract import Contract
+from atomesh.core.contract import Contract, typed_service
 from atomesh.core.endpoint import Capability, Endpoint
 from atomesh.core.errors import InvalidArgument
 from atomesh.core.names import check_agent_name
@@ -54,14 +54,7 @@ class AgentSpec:
     @property
     def typed_service(self) -> str:
         """The gRPC service that is the agent's typed door; empty where its contract declares none."""
-        taken, given = self.contract.input.DESCRIPTOR, self.contract.output.DESCRIPTOR
-        for service in taken.file.services_by_name.values():
-            method = service.methods_by_name.get("Execute")
-            if method is None or method.client_streaming or method.server_streaming:
-                continue
-            if method.input_type is taken and method.output_type.full_name == given.full_name:
-                return str(service.full_name)
-        return ""
+        return typed_service(self.contract)
 
     def endpoint(self, address: str, instance_id: str, metadata: Mapping[str, str], metrics_address: str) -> Endpoint:
         """What the registry is told."""

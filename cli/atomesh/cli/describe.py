@@ -54,6 +54,12 @@ async def _ask(agent: str, settings: Settings) -> tuple[ContractDescriptor, Snap
         return await client.get_contract(contract_hash=_newest(snapshot).contract_hash), snapshot
 
 
+def _typed_service(contract: ContractDescriptor) -> str:
+    from atomesh.core.contract import load_contract, typed_service
+
+    return typed_service(load_contract(contract.input_type, contract.output_type, contract.descriptor_set))
+
+
 def _newest(snapshot: Snapshot) -> Any:
     from atomesh.core.versions import parse_version
 
@@ -70,7 +76,7 @@ def _show(agent: str, contract: ContractDescriptor, snapshot: Snapshot, settings
     versions = ", ".join(sorted({endpoint.version for endpoint in snapshot.endpoints}))
     say(escape(f"{agent} {versions}" + (", idempotent" if newest.idempotent else ", not idempotent")))
     say(escape(f"capabilities: {capabilities or 'none'}"))
-    say(escape(f"contract {contract.hash[:12]}"))
+    say(escape(f"contract {contract.hash[:12]}, typed service: {_typed_service(contract) or 'none'}"))
     say("")
     say(escape(readable(contract), keep="\n"))
     say("")
@@ -89,6 +95,7 @@ def _data(agent: str, contract: ContractDescriptor, snapshot: Snapshot) -> dict[
             "input_type": contract.input_type,
             "output_type": contract.output_type,
             "hash": contract.hash,
+            "typed_service": _typed_service(contract),
             "proto": readable(contract),
         },
         "capabilities": endpoints[0]["capabilities"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,8 @@ import typer
 
 from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistake
 from atomesh.cli._output import escape, note, say
+
+_PACKAGE = re.compile(r"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
 
 
 def app() -> typer.Typer:
@@ -58,8 +61,24 @@ def compile_protos(
         raise UsageMistake(f"cannot write to {target}: {error.strerror or error}") from None
     for path in written:
         say(escape(str(path)))
+    for mistake in _misplaced(source):
+        note(mistake)
     note(f"compiled {len(written)} files; make {target} importable, such as with PYTHONPATH={target}")
     return ExitCode.OK
+
+
+def _misplaced(source: Path) -> list[str]:
+    """Files whose package is not their path: what Python imports is the path, and protoc does not say so."""
+    found = []
+    for proto in sorted(source.rglob("*.proto")):
+        package = _PACKAGE.search(proto.read_text("utf-8", "replace"))
+        folder = proto.relative_to(source).parent.as_posix().replace("/", ".")
+        if package is not None and package[1] != ("" if folder == "." else folder):
+            found.append(
+                f"{proto}: its package is {package[1]}, its folder below {source} is {folder}; "
+                "give the folder above the package's, or move it"
+            )
+    return found
 
 
 def _folded(complaints: str) -> str:

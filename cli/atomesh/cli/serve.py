@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atomesh.cli._flags import Dialling, Json
-from atomesh.cli._output import escape, say, say_json
+from atomesh.cli._output import escape, note, say, say_json
 from atomesh.cli._processes import WithParent, end_with_parent
 
 if TYPE_CHECKING:
@@ -129,8 +129,12 @@ async def _tell(server: AgentServer, settings: Settings, *, as_json: bool) -> No
     names = list(server.agents)
     if as_json:
         about = {"address": server.address, "http": server.http_address, "pid": os.getpid(), "agents": names}
-        say_json({"event": "ready", **about, "instance_id": server.instance_id, "registered": registered})
+        refusals = list(server.refusals)
+        known = {"instance_id": server.instance_id, "registered": registered, "refusals": refusals}
+        say_json({"event": "ready", **about, **known})
         return
-    where = "registered with" if registered else "not yet registered with"
+    where = "registered with" if registered else "refused by" if server.refusals else "not yet registered with"
     metrics = f"metrics http://{server.http_address}/metrics"
     say(escape(f"{', '.join(names)} on {server.address}, {where} {settings.mesh.registry}, {metrics}"))
+    for refusal in server.refusals:
+        note(f"the registry refused: {refusal}; calls by address work all the same")

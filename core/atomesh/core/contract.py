@@ -118,6 +118,21 @@ def load_contract(input_type: str, output_type: str, descriptor_set: bytes) -> C
     return Contract("", *(message_factory.GetMessageClass(descriptor) for descriptor in found))
 
 
+def typed_service(contract: Contract[Any, Any]) -> str:
+    """The gRPC service that is the contract's typed door; empty where its file declares none.
+
+    One whose `Execute` takes the input and returns the output.
+    """
+    taken, given = contract.input.DESCRIPTOR, contract.output.DESCRIPTOR
+    for service in taken.file.services_by_name.values():
+        method = service.methods_by_name.get("Execute")
+        if method is None or method.client_streaming or method.server_streaming:
+            continue
+        if method.input_type is taken and method.output_type.full_name == given.full_name:
+            return str(service.full_name)
+    return ""
+
+
 def known_class(full_name: str) -> type[Message] | None:
     """The class that this process has for a message type; None where it imported none."""
     try:

@@ -74,6 +74,11 @@ class Registrar:
         self.ready = asyncio.Event()
         self.superseded = asyncio.Event()
 
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why the registry does not take those that it refuses; it is asked again all the while."""
+        return tuple(entry.refusal for entry in self._entries if entry.refusal)
+
     def add(self, endpoint: Endpoint, contract: ContractDescriptor, load: LoadSource | None = None) -> None:
         """An endpoint to keep registered; before `run`."""
         self._entries.append(_Entry(endpoint, contract, load))

@@ -151,7 +151,8 @@ async def test_sixteen_slots_of_a_plain_def_really_run_sixteen_at_once(serving: 
 
         def execute(self, input: TextInput, context: ExecutionContext, /) -> TextOutput:
             together.wait(10)
-            assert 0 < context.remaining() <= 10
+            # gRPC sends a timeout in three digits and rounds it up.
+            assert 0 < context.remaining() <= 10.2
             return TextOutput(result=input.content)
 
     async with serving(Parallel()) as (_, caller):

@@ -186,3 +186,18 @@ async def test_a_second_signal_does_not_wait(verb: Callable[..., Any]) -> None:
         process.send_signal(signal.SIGINT)
         assert await ended(process) == 0
         assert not alive(stopped)
+
+
+async def test_an_agent_that_the_registry_refuses_says_why(verb: Callable[..., Any], tmp_path: Any) -> None:
+    (tmp_path / "token").write_text("sesame")
+    registry = ("registry", "--memory", "--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0", "--json")
+    async with verb(*registry, "--token-file", str(tmp_path / "token")) as process:
+        at = (await ready(process))["address"]
+        async with verb("serve", "text-processor", "--registry", at, "--json") as agent:
+            said = await ready(agent)
+            assert said["registered"] is False
+            assert "--token-file" in said["refusals"][0], "it serves, but nobody will find it: the reason must be said"
+            agent.send_signal(signal.SIGTERM)
+            assert await ended(agent) == 0
+        process.send_signal(signal.SIGTERM)
+        assert await ended(process) == 0

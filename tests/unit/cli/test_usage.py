@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -123,3 +124,13 @@ def test_a_reader_that_goes_away_is_not_worth_a_word() -> None:
     command = f"{sys.executable} -m atomesh config show | head -1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False)
     assert done.stderr == "", "a closed pipe is no error"
+
+
+def test_a_proto_whose_package_is_not_its_folder_is_pointed_out(atomesh: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "tally" / "v1"
+    folder.mkdir(parents=True)
+    (folder / "tally.proto").write_text('syntax = "proto3";\npackage tally.v1;\nmessage Sum { int32 n = 1; }\n')
+    done = atomesh("proto", "compile", str(folder))
+    assert done.code == 0
+    assert "its package is tally.v1" in done.err
+    assert "its package" not in atomesh("proto", "compile", str(tmp_path)).err
