@@ -196,4 +196,11 @@ def _typed(table: str, key: str, value: Any, source: Source) -> Any:
         return TypeAdapter(annotation).validate_python(value, strict=source.strict)
     except ValidationError as error:
         wrong = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageMistake(f"{source.name}: [{table}] {key} is {value!r:.80}; {wrong[:1].lower()}{wrong[1:]}") from None
+        place = _flag_of(key) if source.name == "flag" else f"{source.name}: [{table}] {key}"
+        raise UsageMistake(f"{place} is {value!r:.80}; {wrong[:1].lower()}{wrong[1:]}") from None
+
+
+def _flag_of(key: str) -> str:
+    """The flag of a setting: its key, but where several of a kind make one setting, or another verb has the word."""
+    odd = {"labels": "--label", "level": "--log-level", "format": "--log-format"}
+    return odd.get(key) or "--" + key.replace("_", "-")
