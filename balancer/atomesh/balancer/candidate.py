@@ -71,10 +71,6 @@ class Candidate:
         self.others = max(0, in_flight - self.in_flight)
         self.others_at = now
 
-    def outstanding(self, now: float) -> int:
-        """Executions there, this client's and those that it was last told of."""
-        return self.in_flight + self.others if now - self.others_at < LOAD_NEWS_SECONDS else self.in_flight
-
     def takes(self, now: float) -> bool:
         """Whether a slot is believed free: never more own attempts than slots, and not while it says it is full."""
         if self.in_flight >= self.slots or self.shut_until > now:

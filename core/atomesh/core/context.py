@@ -6,8 +6,9 @@ the time of an execution, and every `Client.call` made in it is a child of it.
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -150,22 +151,14 @@ def current_scope() -> Scope | None:
     return SCOPE.get()
 
 
-class enter:  # noqa: N801 # read as a verb: `with enter(scope):`
+@contextlib.contextmanager
+def enter(scope: Scope) -> Iterator[None]:
     """Makes a scope the current one, for this task and what it starts."""
-
-    __slots__ = ("_scope", "_token")
-
-    def __init__(self, scope: Scope) -> None:
-        """Nothing happens before `with`."""
-        self._scope = scope
-
-    def __enter__(self) -> None:
-        """The scope is the current one."""
-        self._token = SCOPE.set(self._scope)
-
-    def __exit__(self, *_: object) -> None:
-        """The one before is."""
-        SCOPE.reset(self._token)
+    token = SCOPE.set(scope)
+    try:
+        yield
+    finally:
+        SCOPE.reset(token)
 
 
 def new_request_id() -> str:

@@ -48,7 +48,7 @@ class _Scan:
         least = 0.0
         fresh = now - LOAD_NEWS_SECONDS
         for candidate in self._twice[start : start + size]:
-            # Inlined from Candidate.takes and .outstanding: this loop is the price of every call.
+            # Candidate.takes, inlined: this loop is the price of every call.
             own, slots = candidate.in_flight, candidate.slots
             if own >= slots or candidate.shut_until > now or (own and candidate.ejection.probing):
                 continue
