@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
@@ -13,7 +14,7 @@ import grpc.aio
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import ALL_STATES, Capability, Endpoint
-from atomesh.core.errors import AtomeshError, NotFound
+from atomesh.core.errors import AtomeshError, InvalidArgument, NotFound
 from atomesh.core.names import check_dialable
 from atomesh.core.selector import Selector
 from atomesh.core.updates import Added, Changed, Position, Reset, Update, WatchEvent
@@ -21,6 +22,8 @@ from atomesh.rpc.channel import open_channel
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.registry_client import RegistryClient, follow
 from atomesh.v1 import agent_pb2, agent_pb2_grpc
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 5.0
 """How often addresses of a list are asked anew what they serve."""
@@ -108,6 +111,7 @@ class StaticResolver:
             credentials.for_channel(address)
         self._channels = {address: open_channel(address, credentials) for address in addresses}
         self._contracts: dict[str, ContractDescriptor] = {}
+        self._nonsense: dict[str, str] = {}
 
     async def watch(self, agent: str) -> AsyncGenerator[WatchEvent, None]:
         """The addresses that serve the agent. One that stops answering stays: its connection tells."""
@@ -161,8 +165,18 @@ class StaticResolver:
             return None  # not up yet, or gone: asked again in a few seconds
         for description in answer.agents:
             if description.name == agent:
-                return self._endpoint(address, description)
+                return self._told(address, description)
         return None
+
+    def _told(self, address: str, said: agent_pb2.AgentDescription) -> Endpoint | None:
+        """The endpoint; None where its contract is nonsense, which must not keep anybody from the others."""
+        try:
+            return self._endpoint(address, said)
+        except InvalidArgument as error:
+            if self._nonsense.get(address) != error.message:  # said once, not at every poll
+                log.warning("%s is left out: %s", address, error)
+            self._nonsense[address] = self.trouble = error.message
+            return None
 
     def _endpoint(self, address: str, said: agent_pb2.AgentDescription) -> Endpoint:
         contract = ContractDescriptor.from_proto(said.contract)
