@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+
+from google.rpc import code_pb2
 
 from atomesh.agents.doors import ExecuteDoor, ServicerContext, unknown
 from atomesh.agents.drain import Drainer
 from atomesh.agents.served import ServedAgent
 from atomesh.core.clock import Clock
+from atomesh.core.errors import RemoteError
 from atomesh.rpc.credentials import Credentials
-from atomesh.v1 import agent_pb2
+from atomesh.v1 import agent_pb2, mux_pb2
 
 
 class AgentService:
@@ -25,6 +28,20 @@ class AgentService:
         self._clock = clock
         self._since = clock.now()
         self.Execute = ExecuteDoor(agents).execute
+
+    async def ExecuteStream(  # noqa: N802 # gRPC's name
+        self, request: agent_pb2.ExecuteStreamRequest, context: ServicerContext
+    ) -> AsyncIterator[agent_pb2.ExecuteStreamResponse]:
+        """Not served yet: whoever asks is told so as by a server that lacks it."""
+        raise RemoteError("ExecuteStream is not served here", code=code_pb2.UNIMPLEMENTED)
+        yield
+
+    async def Mux(  # noqa: N802 # gRPC's name
+        self, requests: AsyncIterator[mux_pb2.MuxRequest], context: ServicerContext
+    ) -> AsyncIterator[mux_pb2.MuxResponse]:
+        """Not served yet: whoever asks is told so as by a server that lacks it."""
+        raise RemoteError("Mux is not served here", code=code_pb2.UNIMPLEMENTED)
+        yield
 
     async def Describe(  # noqa: N802 # gRPC's name
         self, request: agent_pb2.DescribeRequest, context: ServicerContext

@@ -116,6 +116,61 @@ class ExecuteRequest(google.protobuf.message.Message):
 Global___ExecuteRequest: typing_extensions.TypeAlias = ExecuteRequest
 
 @typing.final
+class ExecuteStreamRequest(google.protobuf.message.Message):
+    """ExecuteStreamRequest is one piece of work whose output comes in chunks."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: builtins.int
+    GRANT_FIELD_NUMBER: builtins.int
+    grant: builtins.bytes
+    """The `mux_id` of a mux of the caller's with this endpoint, one of whose
+    grants this execution uses. Unset: it hopes for a free slot.
+    """
+    @property
+    def request(self) -> Global___ExecuteRequest:
+        """As for Execute."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___ExecuteRequest | None = ...,
+        grant: builtins.bytes = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["request", b"request"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["grant", b"grant", "request", b"request"]) -> None: ...
+
+Global___ExecuteStreamRequest: typing_extensions.TypeAlias = ExecuteStreamRequest
+
+@typing.final
+class ExecuteStreamResponse(google.protobuf.message.Message):
+    """ExecuteStreamResponse is one chunk, or the end."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHUNK_FIELD_NUMBER: builtins.int
+    RESPONSE_FIELD_NUMBER: builtins.int
+    @property
+    def chunk(self) -> google.protobuf.any_pb2.Any:
+        """The next chunk, of the type that the agent's contract names for chunks."""
+
+    @property
+    def response(self) -> Global___ExecuteResponse:
+        """The final output and how it came to be. Nothing follows."""
+
+    def __init__(
+        self,
+        *,
+        chunk: google.protobuf.any_pb2.Any | None = ...,
+        response: Global___ExecuteResponse | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["chunk", b"chunk", "part", b"part", "response", b"response"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["chunk", b"chunk", "part", b"part", "response", b"response"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["part", b"part"]) -> typing.Literal["chunk", "response"] | None: ...
+
+Global___ExecuteStreamResponse: typing_extensions.TypeAlias = ExecuteStreamResponse
+
+@typing.final
 class ExecuteResponse(google.protobuf.message.Message):
     """ExecuteResponse is the output, and how it came to be."""
 
@@ -284,6 +339,7 @@ class Contract(google.protobuf.message.Message):
     INPUT_TYPE_FIELD_NUMBER: builtins.int
     OUTPUT_TYPE_FIELD_NUMBER: builtins.int
     DESCRIPTOR_SET_FIELD_NUMBER: builtins.int
+    CHUNK_TYPE_FIELD_NUMBER: builtins.int
     input_type: builtins.str
     """Full name of the input message, such as `atomesh.text.v1.TextInput`."""
     output_type: builtins.str
@@ -292,14 +348,19 @@ class Contract(google.protobuf.message.Message):
     """A serialized google.protobuf.FileDescriptorSet: the files that define
     both types and everything they import, dependencies first. At most 1 MiB.
     """
+    chunk_type: builtins.str
+    """Full name of the message that ExecuteStream gives before the output, defined
+    in the same files. Unset: the agent gives the output alone.
+    """
     def __init__(
         self,
         *,
         input_type: builtins.str = ...,
         output_type: builtins.str = ...,
         descriptor_set: builtins.bytes = ...,
+        chunk_type: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["descriptor_set", b"descriptor_set", "input_type", b"input_type", "output_type", b"output_type"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["chunk_type", b"chunk_type", "descriptor_set", b"descriptor_set", "input_type", b"input_type", "output_type", b"output_type"]) -> None: ...
 
 Global___Contract: typing_extensions.TypeAlias = Contract
 

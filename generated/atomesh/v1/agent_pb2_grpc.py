@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from atomesh.v1 import agent_pb2 as atomesh_dot_v1_dot_agent__pb2
+from atomesh.v1 import mux_pb2 as atomesh_dot_v1_dot_mux__pb2
 
 GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
@@ -45,6 +46,16 @@ class AgentServiceStub(object):
                 request_serializer=atomesh_dot_v1_dot_agent__pb2.ExecuteRequest.SerializeToString,
                 response_deserializer=atomesh_dot_v1_dot_agent__pb2.ExecuteResponse.FromString,
                 _registered_method=True)
+        self.ExecuteStream = channel.unary_stream(
+                '/atomesh.v1.AgentService/ExecuteStream',
+                request_serializer=atomesh_dot_v1_dot_agent__pb2.ExecuteStreamRequest.SerializeToString,
+                response_deserializer=atomesh_dot_v1_dot_agent__pb2.ExecuteStreamResponse.FromString,
+                _registered_method=True)
+        self.Mux = channel.stream_stream(
+                '/atomesh.v1.AgentService/Mux',
+                request_serializer=atomesh_dot_v1_dot_mux__pb2.MuxRequest.SerializeToString,
+                response_deserializer=atomesh_dot_v1_dot_mux__pb2.MuxResponse.FromString,
+                _registered_method=True)
         self.Describe = channel.unary_unary(
                 '/atomesh.v1.AgentService/Describe',
                 request_serializer=atomesh_dot_v1_dot_agent__pb2.DescribeRequest.SerializeToString,
@@ -80,6 +91,25 @@ class AgentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExecuteStream(self, request, context):
+        """ExecuteStream runs an agent once and answers as it goes: chunks of the type
+        that the contract names for them, in order, then the response that Execute
+        would have given. The caller reads at its own pace and the agent waits for
+        it; a caller that goes away ends the execution.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Mux(self, request_iterator, context):
+        """Mux carries any number of unary calls of one agent in one stream, and what
+        binds them late: `mux.proto` says how. Whoever has it saves nine tenths of
+        what a call costs; Execute does the same without it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Describe(self, request, context):
         """Describe tells what the agents here are: contract, capabilities, slots.
         """
@@ -110,6 +140,16 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.Execute,
                     request_deserializer=atomesh_dot_v1_dot_agent__pb2.ExecuteRequest.FromString,
                     response_serializer=atomesh_dot_v1_dot_agent__pb2.ExecuteResponse.SerializeToString,
+            ),
+            'ExecuteStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExecuteStream,
+                    request_deserializer=atomesh_dot_v1_dot_agent__pb2.ExecuteStreamRequest.FromString,
+                    response_serializer=atomesh_dot_v1_dot_agent__pb2.ExecuteStreamResponse.SerializeToString,
+            ),
+            'Mux': grpc.stream_stream_rpc_method_handler(
+                    servicer.Mux,
+                    request_deserializer=atomesh_dot_v1_dot_mux__pb2.MuxRequest.FromString,
+                    response_serializer=atomesh_dot_v1_dot_mux__pb2.MuxResponse.SerializeToString,
             ),
             'Describe': grpc.unary_unary_rpc_method_handler(
                     servicer.Describe,
@@ -160,6 +200,60 @@ class AgentService(object):
             '/atomesh.v1.AgentService/Execute',
             atomesh_dot_v1_dot_agent__pb2.ExecuteRequest.SerializeToString,
             atomesh_dot_v1_dot_agent__pb2.ExecuteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExecuteStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/atomesh.v1.AgentService/ExecuteStream',
+            atomesh_dot_v1_dot_agent__pb2.ExecuteStreamRequest.SerializeToString,
+            atomesh_dot_v1_dot_agent__pb2.ExecuteStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Mux(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/atomesh.v1.AgentService/Mux',
+            atomesh_dot_v1_dot_mux__pb2.MuxRequest.SerializeToString,
+            atomesh_dot_v1_dot_mux__pb2.MuxResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ isort:skip_file
 
 import abc
 import atomesh.v1.agent_pb2
+import atomesh.v1.mux_pb2
 import collections.abc
 import grpc
 import grpc.aio
@@ -38,6 +39,38 @@ _AgentServiceExecuteType = typing_extensions.TypeVar(
     default=grpc.UnaryUnaryMultiCallable[
         atomesh.v1.agent_pb2.ExecuteRequest,
         atomesh.v1.agent_pb2.ExecuteResponse,
+    ],
+)
+
+_AgentServiceExecuteStreamType = typing_extensions.TypeVar(
+    '_AgentServiceExecuteStreamType',
+    grpc.UnaryStreamMultiCallable[
+        atomesh.v1.agent_pb2.ExecuteStreamRequest,
+        atomesh.v1.agent_pb2.ExecuteStreamResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        atomesh.v1.agent_pb2.ExecuteStreamRequest,
+        atomesh.v1.agent_pb2.ExecuteStreamResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        atomesh.v1.agent_pb2.ExecuteStreamRequest,
+        atomesh.v1.agent_pb2.ExecuteStreamResponse,
+    ],
+)
+
+_AgentServiceMuxType = typing_extensions.TypeVar(
+    '_AgentServiceMuxType',
+    grpc.StreamStreamMultiCallable[
+        atomesh.v1.mux_pb2.MuxRequest,
+        atomesh.v1.mux_pb2.MuxResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        atomesh.v1.mux_pb2.MuxRequest,
+        atomesh.v1.mux_pb2.MuxResponse,
+    ],
+    default=grpc.StreamStreamMultiCallable[
+        atomesh.v1.mux_pb2.MuxRequest,
+        atomesh.v1.mux_pb2.MuxResponse,
     ],
 )
 
@@ -89,7 +122,7 @@ _AgentServiceDrainType = typing_extensions.TypeVar(
     ],
 )
 
-class AgentServiceStub(typing.Generic[_AgentServiceExecuteType, _AgentServiceDescribeType, _AgentServiceHealthType, _AgentServiceDrainType]):
+class AgentServiceStub(typing.Generic[_AgentServiceExecuteType, _AgentServiceExecuteStreamType, _AgentServiceMuxType, _AgentServiceDescribeType, _AgentServiceHealthType, _AgentServiceDrainType]):
     """AgentService is what every agent process serves, for all agents in it.
 
     Errors are google.rpc.Status with an ErrorInfo of domain `atomesh`. Its
@@ -103,6 +136,14 @@ class AgentServiceStub(typing.Generic[_AgentServiceExecuteType, _AgentServiceDes
         grpc.UnaryUnaryMultiCallable[
             atomesh.v1.agent_pb2.ExecuteRequest,
             atomesh.v1.agent_pb2.ExecuteResponse,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            atomesh.v1.agent_pb2.ExecuteStreamRequest,
+            atomesh.v1.agent_pb2.ExecuteStreamResponse,
+        ],
+        grpc.StreamStreamMultiCallable[
+            atomesh.v1.mux_pb2.MuxRequest,
+            atomesh.v1.mux_pb2.MuxResponse,
         ],
         grpc.UnaryUnaryMultiCallable[
             atomesh.v1.agent_pb2.DescribeRequest,
@@ -124,6 +165,14 @@ class AgentServiceStub(typing.Generic[_AgentServiceExecuteType, _AgentServiceDes
             atomesh.v1.agent_pb2.ExecuteRequest,
             atomesh.v1.agent_pb2.ExecuteResponse,
         ],
+        grpc.aio.UnaryStreamMultiCallable[
+            atomesh.v1.agent_pb2.ExecuteStreamRequest,
+            atomesh.v1.agent_pb2.ExecuteStreamResponse,
+        ],
+        grpc.aio.StreamStreamMultiCallable[
+            atomesh.v1.mux_pb2.MuxRequest,
+            atomesh.v1.mux_pb2.MuxResponse,
+        ],
         grpc.aio.UnaryUnaryMultiCallable[
             atomesh.v1.agent_pb2.DescribeRequest,
             atomesh.v1.agent_pb2.DescribeResponse,
@@ -144,6 +193,19 @@ class AgentServiceStub(typing.Generic[_AgentServiceExecuteType, _AgentServiceDes
     without it, it waits for a slot in a bounded queue for at most a second.
     """
 
+    ExecuteStream: _AgentServiceExecuteStreamType
+    """ExecuteStream runs an agent once and answers as it goes: chunks of the type
+    that the contract names for them, in order, then the response that Execute
+    would have given. The caller reads at its own pace and the agent waits for
+    it; a caller that goes away ends the execution.
+    """
+
+    Mux: _AgentServiceMuxType
+    """Mux carries any number of unary calls of one agent in one stream, and what
+    binds them late: `mux.proto` says how. Whoever has it saves nine tenths of
+    what a call costs; Execute does the same without it.
+    """
+
     Describe: _AgentServiceDescribeType
     """Describe tells what the agents here are: contract, capabilities, slots."""
 
@@ -160,6 +222,14 @@ AgentServiceAsyncStub: typing_extensions.TypeAlias = AgentServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         atomesh.v1.agent_pb2.ExecuteRequest,
         atomesh.v1.agent_pb2.ExecuteResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        atomesh.v1.agent_pb2.ExecuteStreamRequest,
+        atomesh.v1.agent_pb2.ExecuteStreamResponse,
+    ],
+    grpc.aio.StreamStreamMultiCallable[
+        atomesh.v1.mux_pb2.MuxRequest,
+        atomesh.v1.mux_pb2.MuxResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
         atomesh.v1.agent_pb2.DescribeRequest,
@@ -193,6 +263,29 @@ class AgentServiceServicer(metaclass=abc.ABCMeta):
         """Execute runs an agent once. With `no_wait` set, a call that finds no free
         slot is refused at once, unexecuted (RESOURCE_EXHAUSTED, NO_FREE_SLOT);
         without it, it waits for a slot in a bounded queue for at most a second.
+        """
+
+    @abc.abstractmethod
+    def ExecuteStream(
+        self,
+        request: atomesh.v1.agent_pb2.ExecuteStreamRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[atomesh.v1.agent_pb2.ExecuteStreamResponse], collections.abc.AsyncIterator[atomesh.v1.agent_pb2.ExecuteStreamResponse]]:
+        """ExecuteStream runs an agent once and answers as it goes: chunks of the type
+        that the contract names for them, in order, then the response that Execute
+        would have given. The caller reads at its own pace and the agent waits for
+        it; a caller that goes away ends the execution.
+        """
+
+    @abc.abstractmethod
+    def Mux(
+        self,
+        request_iterator: _MaybeAsyncIterator[atomesh.v1.mux_pb2.MuxRequest],
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[atomesh.v1.mux_pb2.MuxResponse], collections.abc.AsyncIterator[atomesh.v1.mux_pb2.MuxResponse]]:
+        """Mux carries any number of unary calls of one agent in one stream, and what
+        binds them late: `mux.proto` says how. Whoever has it saves nine tenths of
+        what a call costs; Execute does the same without it.
         """
 
     @abc.abstractmethod
