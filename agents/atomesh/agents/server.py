@@ -33,6 +33,7 @@ from atomesh.core.endpoint import State
 from atomesh.core.errors import InvalidArgument
 from atomesh.rpc.http import HttpServer, Page, metrics_page
 from atomesh.rpc.metrics import GrpcMetrics
+from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.registrar import Registrar
 from atomesh.rpc.registry_client import RegistryClient
 from atomesh.rpc.server import Server
@@ -67,11 +68,13 @@ class AgentServer:
         *,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
+        network: Network = GRPC_NETWORK,
         **options: Unpack[ServerOptions],
     ) -> None:
         """Raises InvalidArgument where an agent or a setting is wrong, in one line."""
         self._settings, said = split_options(options)
         self._clock = clock
+        self._network = network
         rng = rng or random.Random()
         self.metrics = CollectorRegistry()
         """What /metrics shows; register collectors of your own here."""
@@ -89,7 +92,7 @@ class AgentServer:
         self._client: RegistryClient | None = None
         self._registrar: Registrar | None = None
         if self._settings.registry is not None:
-            self._client = RegistryClient(self._settings.registry, self._settings.credentials)
+            self._client = RegistryClient(self._settings.registry, self._settings.credentials, network=network)
             self._registrar = Registrar(self._client, ttl=self._settings.ttl, clock=clock, rng=rng)
         self._build()
 
@@ -188,6 +191,7 @@ class AgentServer:
             credentials=settings.credentials,
             metrics=GrpcMetrics("server", self.metrics),
             clock=self._clock,
+            network=self._network,
         )
         registry = None if self._client is None or self._registrar is None else (self._client, self._registrar)
         self._drainer = Drainer(

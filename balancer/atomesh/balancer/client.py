@@ -27,6 +27,7 @@ from atomesh.core.names import check_agent_name
 from atomesh.rpc.channel import MAX_STATUS_BYTES
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.http import HttpServer, metrics_page
+from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.registry_client import DEFAULT_ADDRESS
 from atomesh.v1 import agent_pb2
 
@@ -78,6 +79,7 @@ class Client:
         metrics: ClientMetrics | None = None,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
+        network: Network = GRPC_NETWORK,
     ) -> None:
         """`registry` is its address, or a resolver; `endpoints`, a list of addresses, serves instead of one.
 
@@ -90,6 +92,7 @@ class Client:
         self._timeout = _check_timeout(timeout)
         self._credentials = credentials
         self._clock = clock
+        self._network = network
         self._rng = rng or random.Random()
         self._metrics = metrics or ClientMetrics()
         self._budget = RetryBudget()
@@ -99,9 +102,9 @@ class Client:
         self._closed = False
         self._http: HttpServer | None = None
         if endpoints:
-            self._resolver: Resolver = StaticResolver(endpoints, credentials, clock=clock)
+            self._resolver: Resolver = StaticResolver(endpoints, credentials, clock=clock, network=network)
         elif isinstance(registry, str):
-            self._resolver = RegistryResolver(registry, credentials, clock=clock, rng=self._rng)
+            self._resolver = RegistryResolver(registry, credentials, clock=clock, rng=self._rng, network=network)
         else:
             self._resolver = registry
 
@@ -249,7 +252,9 @@ class Client:
                 raise errors.Cancelled("the client is closed", executed=False)
             check_agent_name(agent)
             series = AgentSeries(self._metrics, agent)
-            fleet = self._fleets[agent] = Fleet(agent, self._resolver, self._credentials, series, self._clock)
+            fleet = self._fleets[agent] = Fleet(
+                agent, self._resolver, self._credentials, series, self._clock, network=self._network
+            )
         fleet.strangers += 1
         try:
             await fleet.sync(deadline)

@@ -19,6 +19,7 @@ from atomesh.core.clock import Clock
 from atomesh.core.contract import Contract, known_class, load_contract
 from atomesh.core.endpoint import Endpoint
 from atomesh.rpc.credentials import Credentials
+from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.tasks import Tasks
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,14 @@ class Fleet:
     """Follows a resolver, keeps a connection to each endpoint, hands out picks."""
 
     def __init__(
-        self, agent: str, resolver: Resolver, credentials: Credentials, series: AgentSeries, clock: Clock
+        self,
+        agent: str,
+        resolver: Resolver,
+        credentials: Credentials,
+        series: AgentSeries,
+        clock: Clock,
+        *,
+        network: Network = GRPC_NETWORK,
     ) -> None:
         """Begins to follow at once."""
         self.agent = agent
@@ -41,6 +49,7 @@ class Fleet:
         self._resolver = resolver
         self._credentials = credentials
         self._clock = clock
+        self._network = network
         self._subchannels: dict[str, Subchannel] = {}
         self._waiting: dict[Call, asyncio.Future[Pick]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -205,7 +214,9 @@ class Fleet:
             self.series.joined(candidate)
             subchannel = self._subchannels.get(address)
             if subchannel is None:
-                self._subchannels[address] = Subchannel(address, self._credentials, self._on_state)
+                self._subchannels[address] = Subchannel(
+                    address, self._credentials, self._on_state, network=self._network
+                )
             elif candidate.subchannel is not subchannel.state:
                 self.balancer.connected(address, subchannel.state, self._clock.now())
 

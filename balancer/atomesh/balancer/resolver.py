@@ -18,8 +18,8 @@ from atomesh.core.errors import AtomeshError, InvalidArgument, NotFound
 from atomesh.core.names import check_dialable
 from atomesh.core.selector import Selector
 from atomesh.core.updates import Added, Changed, Position, Reset, Update, WatchEvent
-from atomesh.rpc.channel import open_channel
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
+from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.registry_client import RegistryClient, follow
 from atomesh.v1 import agent_pb2, agent_pb2_grpc
 
@@ -63,11 +63,12 @@ class RegistryResolver:
         *,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
+        network: Network = GRPC_NETWORK,
     ) -> None:
         """Connects when first watched."""
         self.name = f"registry {address}"
         self.trouble = ""
-        self._client = RegistryClient(address, credentials)
+        self._client = RegistryClient(address, credentials, network=network)
         self._clock = clock
         self._rng = rng or random.Random()
 
@@ -96,7 +97,12 @@ class StaticResolver:
     """A list of addresses; each is asked what it serves, and again every few seconds."""
 
     def __init__(
-        self, addresses: Sequence[str], credentials: Credentials = PLAINTEXT, *, clock: Clock = SYSTEM_CLOCK
+        self,
+        addresses: Sequence[str],
+        credentials: Credentials = PLAINTEXT,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        network: Network = GRPC_NETWORK,
     ) -> None:
         """Connects when first watched.
 
@@ -109,7 +115,7 @@ class StaticResolver:
         for address in addresses:  # before any channel is there to be closed
             check_dialable(address)
             credentials.for_channel(address)
-        self._channels = {address: open_channel(address, credentials) for address in addresses}
+        self._channels = {address: network.channel(address, credentials) for address in addresses}
         self._contracts: dict[str, ContractDescriptor] = {}
         self._nonsense: dict[str, str] = {}
 

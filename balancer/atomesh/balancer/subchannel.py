@@ -10,8 +10,9 @@ import grpc.aio
 
 from atomesh.balancer.candidate import SubchannelState
 from atomesh.core.errors import Cancelled, ConnectionLost
-from atomesh.rpc.channel import from_rpc_error, open_channel
+from atomesh.rpc.channel import from_rpc_error
 from atomesh.rpc.credentials import Credentials
+from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.v1 import agent_pb2, agent_pb2_grpc
 
 _STATES = {
@@ -30,12 +31,19 @@ class Subchannel:
     endpoint has a channel of its own.
     """
 
-    def __init__(self, address: str, credentials: Credentials, changed: Callable[[str, SubchannelState], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        credentials: Credentials,
+        changed: Callable[[str, SubchannelState], None],
+        *,
+        network: Network = GRPC_NETWORK,
+    ) -> None:
         """`changed(address, state)` is called for every change of state."""
         self.address = address
         self.state = SubchannelState.IDLE
         self._changed = changed
-        self._channel = open_channel(address, credentials)
+        self._channel = network.channel(address, credentials)
         self._execute = agent_pb2_grpc.AgentServiceStub(self._channel).Execute
         self._in_flight = 0
         self._idle: asyncio.Event | None = None

@@ -27,6 +27,7 @@ from atomesh.registry.targets import target_groups
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.http import HttpServer, metrics_page
 from atomesh.rpc.metrics import GrpcMetrics
+from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.server import Server
 from atomesh.rpc.services import HealthService, add_reflection
 from atomesh.rpc.tasks import Tasks
@@ -57,6 +58,7 @@ class RegistryServer:
         settings: RegistrySettings | None = None,
         credentials: Credentials = PLAINTEXT,
         clock: Clock = SYSTEM_CLOCK,
+        network: Network = GRPC_NETWORK,
     ) -> None:
         """Addresses are host:port, port 0 for any free one; without `http_bind` there is no HTTP.
 
@@ -70,7 +72,11 @@ class RegistryServer:
         self._clock = clock
         self._metrics = RegistryMetrics(self.collectors)
         self._server = Server(
-            bind=bind, credentials=credentials, metrics=GrpcMetrics("server", self.collectors), clock=clock
+            bind=bind,
+            credentials=credentials,
+            metrics=GrpcMetrics("server", self.collectors),
+            clock=clock,
+            network=network,
         )
         self._http = self._http_server(http_bind) if http_bind is not None else None
         self._watches = Watches()

@@ -32,8 +32,9 @@ from atomesh.core.updates import (
     Update,
     WatchEvent,
 )
-from atomesh.rpc.channel import cause_of, from_rpc_error, open_channel
+from atomesh.rpc.channel import cause_of, from_rpc_error
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
+from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.v1 import agent_pb2, registry_pb2, registry_pb2_grpc
 
 log = logging.getLogger(__name__)
@@ -82,11 +83,17 @@ class RegistryClient:
     and the registry's own errors.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, credentials: Credentials = PLAINTEXT) -> None:
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        credentials: Credentials = PLAINTEXT,
+        *,
+        network: Network = GRPC_NETWORK,
+    ) -> None:
         """Opens a channel that connects when first used."""
         self.address = address
         self._metadata = credentials.metadata()
-        self._channel = open_channel(address, credentials)
+        self._channel = network.channel(address, credentials)
         # types-grpcio has one stub class for both worlds; the aio one is typed Any here.
         self._stub: Any = registry_pb2_grpc.RegistryServiceStub(self._channel)
 

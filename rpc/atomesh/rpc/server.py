@@ -28,6 +28,7 @@ from atomesh.rpc.channel import MAX_MESSAGE_BYTES
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.endings import end_with
 from atomesh.rpc.metrics import GrpcMetrics, MethodSeries
+from atomesh.rpc.network import GRPC_NETWORK, Network
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Server:
         credentials: Credentials = PLAINTEXT,
         metrics: GrpcMetrics | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        network: Network = GRPC_NETWORK,
     ) -> None:
         """`bind` is host:port, port 0 for any free one. Nothing is bound before `start`.
 
@@ -74,7 +76,7 @@ class Server:
         self._secure = credentials.for_server(bind)
         self._metrics = metrics or GrpcMetrics("server", CollectorRegistry())
         self._clock = clock
-        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server = network.server(_OPTIONS)
         self._check: Callable[[Any], None] | None = None
         self.services: list[str] = []
         """Full names of the services added, in order."""
