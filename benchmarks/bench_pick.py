@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import statistics
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ SLOTS = 4
 def fleet(size: int, busy: int) -> Balancer:
     """So many connected endpoints, each with `busy` of its slots taken."""
     endpoints = [Endpoint("a", f"127.0.0.1:{n + 1}", instance_id=f"i{n}", slots=SLOTS) for n in range(size)]
-    balancer = Balancer("a")
+    balancer = Balancer("a", rng=random.Random(0))
     balancer.apply(WatchEvent((Reset(tuple(endpoints)),), Position("s", 1)), 0.0)
     for address, candidate in balancer.candidates.items():
         balancer.connected(address, SubchannelState.READY, 0.0)

@@ -8,6 +8,7 @@ deadlines, and is bound to the first slot that is.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,8 +16,10 @@ from typing import Protocol
 from atomesh.balancer.availability import Availability, availability
 from atomesh.balancer.candidate import Candidate, SubchannelState
 from atomesh.balancer.ejection import Ejection, Outcome, may_eject
-from atomesh.balancer.policies import POLICIES, Picker, Policy
+from atomesh.balancer.filters import NO_FILTERS, Filters
+from atomesh.balancer.policies import Learner
 from atomesh.balancer.retry import outcome_of
+from atomesh.balancer.routes import Routes
 from atomesh.balancer.waiting import Call, WaitingCalls
 from atomesh.core import errors
 from atomesh.core.endpoint import Endpoint
@@ -45,6 +48,8 @@ REFUSAL_SECONDS = 0.01
 """How long an endpoint that refused for want of a slot is left alone where it
 does not say."""
 
+NO_WEIGHT = "of a version without a share"
+
 
 class Observer(Protocol):
     """Is told what happened; the metrics are one."""
@@ -57,11 +62,15 @@ class Observer(Protocol):
 class Pick:
     """An endpoint for one attempt, its load already counted. `done` must follow, once."""
 
-    __slots__ = ("_balancer", "candidate")
+    __slots__ = ("_balancer", "_begun", "_learner", "candidate")
 
-    def __init__(self, balancer: Balancer, candidate: Candidate) -> None:
-        """Counts the attempt."""
+    def __init__(
+        self, balancer: Balancer, candidate: Candidate, now: float = 0.0, learner: Learner | None = None
+    ) -> None:
+        """Counts the attempt; `learner` is told how long it took, and how it ended."""
         self._balancer: Balancer | None = balancer
+        self._begun = now
+        self._learner = learner
         self.candidate = candidate
         candidate.in_flight += 1
 
@@ -73,8 +82,12 @@ class Pick:
     def done(self, now: float, error: AtomeshError | None = None, running: int | None = None) -> None:
         """The attempt ended: well, or with `error`; `running` is what the endpoint says it still executes."""
         balancer, self._balancer = self._balancer, None
-        if balancer is not None:
-            balancer._done(self.candidate, now, error, running)
+        if balancer is None:
+            return
+        balancer._done(self.candidate, now, error, running)
+        if self._learner is not None:
+            outcome = Outcome.SUCCESS if error is None else outcome_of(error)
+            self._learner.done(self.candidate, outcome, now - self._begun, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +101,14 @@ class Assignment:
 class Balancer:
     """The endpoints of one agent, and the calls that wait for them."""
 
-    def __init__(self, agent: str, *, max_waiting: int = MAX_WAITING, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        agent: str,
+        *,
+        rng: random.Random,
+        filters: Filters = NO_FILTERS,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
         """Knows no endpoint yet."""
         self.agent = agent
         self.candidates: dict[str, Candidate] = {}
@@ -96,10 +116,9 @@ class Balancer:
         """Whether a resolver has told anything yet."""
         self.position = Position()
         self._max_waiting = max_waiting
-        self._observer = observer
+        self.observer: Observer | None = None
         self._ever = False
-        self._policies: dict[str, Policy] = {}
-        self._pickers: dict[str, tuple[Picker, Picker]] = {}
+        self._routes = Routes(rng, filters)
         self._first: list[Candidate] = []
         self._last: list[Candidate] = []
         self._stranded_since: float | None = None
@@ -206,28 +225,23 @@ class Balancer:
 
     def why_none(self) -> str:
         """In words, why no endpoint can be picked."""
-        states = [availability(candidate) for candidate in self.candidates.values()]
-        if not states:
+        if not self.candidates:
             return f"no endpoint of {self.agent} is registered any more"
-        counts = {state: states.count(state) for state in Availability if state in states}
-        listed = ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in counts.items())
+        admits = self._routes.filters.admits
+        states = [availability(c).value if admits(c.endpoint) else NO_WEIGHT for c in self.candidates.values()]
+        counts = {state: states.count(state) for state in (*(a.value for a in Availability), NO_WEIGHT)}
+        listed = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count)
         return f"no endpoint of {self.agent} can be picked ({listed})"
 
     # -- inside --------------------------------------------------------------
 
     def _pick(self, call: Call, now: float) -> Pick | None:
-        first, last = self._pickers.get(call.policy) or self._make_pickers(call.policy)
-        candidate = first.pick(now, call.tried)
-        if candidate is None and self._last:
-            candidate = last.pick(now, call.tried)
-        return None if candidate is None else Pick(self, candidate)
-
-    def _make_pickers(self, name: str) -> tuple[Picker, Picker]:
-        policy = self._policies.get(name)
-        if policy is None:
-            policy = self._policies[name] = POLICIES[name]()
-        made = self._pickers[name] = (policy.picker(self._first), policy.picker(self._last))
-        return made
+        route = self._routes.of(call)
+        for picker in route.pickers:
+            candidate = picker.pick(now, call.tried, call.session)
+            if candidate is not None:
+                return Pick(self, candidate, now, route.learner)
+        return None
 
     def _wait(self, call: Call, now: float) -> None:
         if len(self._waiting) >= self._max_waiting:
@@ -303,8 +317,8 @@ class Balancer:
         if candidate.ejection.active or not may_eject(ejected, len(self.candidates)):
             return
         seconds = candidate.ejection.eject(now)
-        if self._observer is not None:
-            self._observer.ejected(candidate.endpoint, seconds)
+        if self.observer is not None:
+            self.observer.ejected(candidate.endpoint, seconds)
         self._rebuild(now)
 
     def _records(self) -> Iterable[Ejection]:
@@ -345,11 +359,12 @@ class Balancer:
         """A new snapshot for the pickers."""
         by: dict[Availability, list[Candidate]] = {state: [] for state in Availability}
         for candidate in self.candidates.values():
-            by[availability(candidate)].append(candidate)
+            if self._routes.filters.admits(candidate.endpoint):
+                by[availability(candidate)].append(candidate)
         self._first, self._last = by[Availability.PICKED], by[Availability.PICKED_LAST]
         if not (self._first or self._last) and len(self.candidates) > 1:
             self._first = by[Availability.EJECTED]  # panic: better an outlier than nobody (Envoy's panic threshold)
-        self._pickers.clear()
+        self._routes.rebuild(self._first, self._last)
         self.dirty = True
         if self._first or self._last:
             self._stranded_since = None

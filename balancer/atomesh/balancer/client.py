@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from google.protobuf.message import Message
 
+from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.budget import RetryBudget
+from atomesh.balancer.filters import Filters
 from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.metrics import OTHER, AgentSeries, ClientMetrics, reason_of
 from atomesh.balancer.policies import DEFAULT_POLICY, check_policy
@@ -75,6 +77,8 @@ class Client:
         endpoints: Sequence[str] = (),
         policy: str = DEFAULT_POLICY,
         timeout: float = DEFAULT_TIMEOUT,
+        zone: str = "",
+        versions: Mapping[str, float] | None = None,
         credentials: Credentials = PLAINTEXT,
         metrics: ClientMetrics | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -84,12 +88,16 @@ class Client:
         """`registry` is its address, or a resolver; `endpoints`, a list of addresses, serves instead of one.
 
         `timeout` is in seconds, for calls that say nothing and are in no other's scope.
+        `zone` is the client's own: endpoints there are asked first. `versions` shares
+        calls out by semver range, such as `{">=2": 10, "<2": 90}`.
 
         Raises:
-            InvalidArgument: an address that is none, an unknown policy, no timeout, plaintext off loopback.
+            InvalidArgument: an address that is none, an unknown policy, no timeout, plaintext off loopback,
+                version weights that are none.
         """
         self._policy = check_policy(policy)
         self._timeout = _check_timeout(timeout)
+        self._filters = Filters(zone, dict(versions or {}))
         self._credentials = credentials
         self._clock = clock
         self._network = network
@@ -200,7 +208,7 @@ class Client:
         agent = target if isinstance(target, str) else target.agent
         begun = self._clock.now()
         deadline, context = self._scope(options, begun)
-        call = Call(deadline, check_policy(options.policy) if options.policy else self._policy)
+        call = Call(deadline, check_policy(options.policy) if options.policy else self._policy, context.session_id)
         call.returns = bool(context.via) and agent in context.via
         series, reason = self._others, "CANCELLED"  # unless it ends otherwise
         try:
@@ -252,8 +260,9 @@ class Client:
                 raise errors.Cancelled("the client is closed", executed=False)
             check_agent_name(agent)
             series = AgentSeries(self._metrics, agent)
+            balancer = Balancer(agent, rng=self._rng, filters=self._filters)
             fleet = self._fleets[agent] = Fleet(
-                agent, self._resolver, self._credentials, series, self._clock, network=self._network
+                balancer, self._resolver, self._credentials, series, self._clock, network=self._network
             )
         fleet.strangers += 1
         try:

@@ -34,7 +34,7 @@ class Fleet:
 
     def __init__(
         self,
-        agent: str,
+        balancer: Balancer,
         resolver: Resolver,
         credentials: Credentials,
         series: AgentSeries,
@@ -43,8 +43,9 @@ class Fleet:
         network: Network = GRPC_NETWORK,
     ) -> None:
         """Begins to follow at once."""
-        self.agent = agent
-        self.balancer = Balancer(agent, observer=self)
+        self.agent = agent = balancer.agent
+        self.balancer = balancer
+        balancer.observer = self
         self.series = series
         self._resolver = resolver
         self._credentials = credentials

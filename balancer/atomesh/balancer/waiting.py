@@ -22,12 +22,14 @@ _SWEEP = 100  # entries left behind that are not worth a sweep
 class Call:
     """A call that wants an endpoint."""
 
-    __slots__ = ("attempts", "deadline", "policy", "queue_wait", "returns", "since", "tried", "waiting")
+    __slots__ = ("attempts", "deadline", "policy", "queue_wait", "returns", "session", "since", "tried", "waiting")
 
-    def __init__(self, deadline: float, policy: str = DEFAULT_POLICY) -> None:
+    def __init__(self, deadline: float, policy: str = DEFAULT_POLICY, session: str = "") -> None:
         """`deadline` in monotonic seconds."""
         self.deadline = deadline
         self.policy = policy
+        self.session = session
+        """What keeps calls at one endpoint, where the policy does, and with one release."""
         self.returns = False
         """It has passed through the agent before: whoever it would wait for may be waiting for it."""
         self.attempts: list[Attempt] = []

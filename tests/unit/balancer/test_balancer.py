@@ -24,7 +24,7 @@ def event(*updates: Reset | Added | Changed | Removed, store: str = "s", revisio
 
 
 def balancer(*endpoints: Endpoint, connect: bool = True, max_waiting: int = 100) -> Balancer:
-    made = Balancer("a", max_waiting=max_waiting)
+    made = Balancer("a", rng=random.Random(0), max_waiting=max_waiting)
     made.apply(event(Reset(endpoints)), 0.0)
     if connect:
         for each in endpoints:

@@ -18,14 +18,14 @@ def fleet(*slots: int) -> list[Candidate]:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_no_endpoints_no_pick(policy: str) -> None:
-    assert POLICIES[policy]().picker([]).pick(NOW) is None
+    assert POLICIES[policy](random.Random(1)).picker([]).pick(NOW) is None
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_full_endpoint_is_passed_over(policy: str) -> None:
     full, free = fleet(1, 1)
     full.in_flight = 1
-    picker = POLICIES[policy]().picker([full, free])
+    picker = POLICIES[policy](random.Random(1)).picker([full, free])
     assert all(picker.pick(NOW) is free for _ in range(5))
     free.in_flight = 1
     assert picker.pick(NOW) is None
@@ -35,7 +35,7 @@ def test_a_full_endpoint_is_passed_over(policy: str) -> None:
 def test_an_endpoint_that_said_it_is_full_is_left_alone_until_then(policy: str) -> None:
     (only,) = fleet(4)
     only.shut_until = NOW + 1
-    picker = POLICIES[policy]().picker([only])
+    picker = POLICIES[policy](random.Random(1)).picker([only])
     assert picker.pick(NOW) is None
     assert picker.pick(NOW + 1.001) is only
 
@@ -43,7 +43,7 @@ def test_an_endpoint_that_said_it_is_full_is_left_alone_until_then(policy: str) 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_what_refused_a_call_is_not_asked_for_it_again(policy: str) -> None:
     a, b, c = fleet(4, 4, 4)
-    picker = POLICIES[policy]().picker([a, b, c])
+    picker = POLICIES[policy](random.Random(1)).picker([a, b, c])
     assert picker.pick(NOW, (a, b)) is c
     assert picker.pick(NOW, (a, b, c)) is None
 
@@ -53,7 +53,7 @@ def test_a_half_open_endpoint_gets_one_call_at_a_time(policy: str) -> None:
     (only,) = fleet(4)
     only.ejection.eject(0.0)
     only.ejection.tick(1e9)
-    picker = POLICIES[policy]().picker([only])
+    picker = POLICIES[policy](random.Random(1)).picker([only])
     assert picker.pick(NOW) is only
     only.in_flight = 1
     assert picker.pick(NOW) is None, "one probe is enough"
@@ -62,13 +62,13 @@ def test_a_half_open_endpoint_gets_one_call_at_a_time(policy: str) -> None:
 @pytest.mark.parametrize("policy", POLICIES)
 def test_idle_equals_take_turns(policy: str) -> None:
     candidates = fleet(4, 4, 4)
-    picker = POLICIES[policy]().picker(candidates)
+    picker = POLICIES[policy](random.Random(1)).picker(candidates)
     assert {id(picker.pick(NOW)) for _ in range(3)} == {id(c) for c in candidates}
 
 
 def test_weighted_least_outstanding_fills_in_proportion_to_slots() -> None:
     small, large = fleet(2, 8)
-    picker = POLICIES["weighted_least_outstanding"]().picker([small, large])
+    picker = POLICIES["weighted_least_outstanding"](random.Random(1)).picker([small, large])
     for _ in range(5):
         picked = picker.pick(NOW)
         assert picked is not None
@@ -80,7 +80,7 @@ def test_weighted_least_outstanding_believes_fresh_news_of_others_and_forgets_ol
     busy, idle = fleet(4, 4)
     idle.in_flight = 1
     busy.heard(3, NOW)
-    picker = POLICIES["weighted_least_outstanding"]().picker([busy, idle])
+    picker = POLICIES["weighted_least_outstanding"](random.Random(1)).picker([busy, idle])
     assert picker.pick(NOW + LOAD_NEWS_SECONDS / 2) is idle
     assert picker.pick(NOW + 2 * LOAD_NEWS_SECONDS) is busy
 
@@ -89,12 +89,12 @@ def test_least_connections_ignores_slots() -> None:
     small, large = fleet(2, 100)
     large.in_flight = 2
     small.in_flight = 1
-    assert POLICIES["least_connections"]().picker([small, large]).pick(NOW) is small
+    assert POLICIES["least_connections"](random.Random(1)).picker([small, large]).pick(NOW) is small
 
 
 def test_round_robin_keeps_its_turn_over_a_new_snapshot() -> None:
     candidates = fleet(4, 4, 4)
-    policy = POLICIES["round_robin"]()
+    policy = POLICIES["round_robin"](random.Random(1))
     first = policy.picker(candidates).pick(NOW)
     assert policy.picker(candidates).pick(NOW) is not first
 
@@ -110,7 +110,7 @@ def test_an_unknown_policy_is_refused_by_name_with_the_nearest() -> None:
 def test_no_policy_ever_overfills_an_endpoint(policy: str, seed: int) -> None:
     rng = random.Random(seed)
     candidates = fleet(*(rng.randint(1, 6) for _ in range(rng.randint(1, 8))))
-    picker = POLICIES[policy]().picker(candidates)
+    picker = POLICIES[policy](random.Random(1)).picker(candidates)
     for step in range(2_000):
         if rng.random() < 0.6:
             picked = picker.pick(NOW + step / 1000)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import random
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from atomesh.balancer.policies.base import Picker, Policy
+from atomesh.balancer.policies.base import Learner, Picker, Policy
 from atomesh.balancer.policies.least_connections import LeastConnections
 from atomesh.balancer.policies.round_robin import RoundRobin
 from atomesh.balancer.policies.weighted_least_outstanding import WeightedLeastOutstanding
@@ -14,7 +15,7 @@ from atomesh.core.errors import InvalidArgument
 
 DEFAULT_POLICY = "weighted_least_outstanding"
 
-POLICIES: Mapping[str, Callable[[], Policy]] = MappingProxyType(
+POLICIES: Mapping[str, Callable[[random.Random], Policy]] = MappingProxyType(
     {
         "weighted_least_outstanding": WeightedLeastOutstanding,
         "least_connections": LeastConnections,
@@ -39,6 +40,7 @@ def check_policy(name: str) -> str:
 __all__ = [
     "DEFAULT_POLICY",
     "POLICIES",
+    "Learner",
     "LeastConnections",
     "Picker",
     "Policy",

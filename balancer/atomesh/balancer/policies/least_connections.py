@@ -7,6 +7,7 @@ weighted_least_outstanding unless that is what you want.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Sequence
 
 from atomesh.balancer.candidate import Candidate
@@ -16,9 +17,9 @@ from atomesh.balancer.policies.base import NONE_TRIED, Picker
 class LeastConnections:
     """Keeps where the last scan began, so that equals take turns."""
 
-    def __init__(self) -> None:
-        """Begins with the first."""
-        self.start = 0
+    def __init__(self, rng: random.Random) -> None:
+        """Begins anywhere."""
+        self.start = rng.getrandbits(16)
 
     def picker(self, candidates: Sequence[Candidate]) -> Picker:
         """A picker over these endpoints."""
@@ -32,7 +33,7 @@ class _Scan:
         self._policy = policy
         self._candidates = candidates
 
-    def pick(self, now: float, tried: Collection[Candidate] = NONE_TRIED) -> Candidate | None:
+    def pick(self, now: float, tried: Collection[Candidate] = NONE_TRIED, key: str = "") -> Candidate | None:
         """The one with the fewest attempts in flight."""
         size = len(self._candidates)
         self._policy.start = start = (self._policy.start + 1) % size if size else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Sequence
 
 from atomesh.balancer.candidate import Candidate
@@ -11,9 +12,9 @@ from atomesh.balancer.policies.base import NONE_TRIED, Picker
 class RoundRobin:
     """Keeps whose turn it is."""
 
-    def __init__(self) -> None:
-        """Begins with the first."""
-        self.turn = 0
+    def __init__(self, rng: random.Random) -> None:
+        """Begins anywhere."""
+        self.turn = rng.getrandbits(16)
 
     def picker(self, candidates: Sequence[Candidate]) -> Picker:
         """A picker over these endpoints."""
@@ -27,7 +28,7 @@ class _Turn:
         self._policy = policy
         self._candidates = candidates
 
-    def pick(self, now: float, tried: Collection[Candidate] = NONE_TRIED) -> Candidate | None:
+    def pick(self, now: float, tried: Collection[Candidate] = NONE_TRIED, key: str = "") -> Candidate | None:
         """The next one."""
         size = len(self._candidates)
         for step in range(size):

@@ -8,6 +8,7 @@ request with weights, with the fleet's word added to the client's own count.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Sequence
 
 from atomesh.balancer.candidate import LOAD_NEWS_SECONDS, Candidate
@@ -17,9 +18,9 @@ from atomesh.balancer.policies.base import NONE_TRIED, Picker
 class WeightedLeastOutstanding:
     """Keeps where the last scan began, so that equals take turns."""
 
-    def __init__(self) -> None:
-        """Begins with the first."""
-        self._start = 0
+    def __init__(self, rng: random.Random) -> None:
+        """Begins anywhere."""
+        self._start = rng.getrandbits(16)
 
     def picker(self, candidates: Sequence[Candidate]) -> Picker:
         """A picker over these endpoints."""
@@ -38,7 +39,7 @@ class _Scan:
         self._candidates = candidates
         self._twice = candidates + candidates  # so that a rotated scan is one slice
 
-    def pick(self, now: float, tried: Collection[Candidate] = NONE_TRIED) -> Candidate | None:
+    def pick(self, now: float, tried: Collection[Candidate] = NONE_TRIED, key: str = "") -> Candidate | None:
         """The one with the smallest share of its slots in use."""
         size = len(self._candidates)
         if not size:
