@@ -21,7 +21,7 @@ STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
-  $(sort $(SUITES) unit integration chaos) bench eval-text examples fmt clean
+  $(sort $(SUITES) unit integration chaos) bench bench-mux bench-pick eval-text examples fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,9 +65,13 @@ chaos: ## tests with real processes, SIGKILL and SIGSTOP
 $(sort $(SUITES) unit integration chaos): $(DEV)
 	$(BIN)/pytest -ra tests/$@ $(ARGS)
 
-bench: $(DEV) ## calls/s beside bare gRPC, and the cost of a pick; JSON in benchmarks/results/
-	$(BIN)/python benchmarks/bench_unary.py $(ARGS)
-	$(BIN)/python benchmarks/bench_pick.py $(ARGS)
+bench: bench-mux bench-pick ## what a call costs, and a pick; tables, JSON and plots in benchmarks/results/
+
+bench-mux: $(DEV) ## calls/s and CPU beside bare gRPC, unary and mux; ARGS='--concurrency 1 32 --seconds 1'
+	@$(BIN)/python -m benchmarks.bench_mux $(ARGS)
+
+bench-pick: $(DEV) ## what choosing an endpoint costs
+	@$(BIN)/python benchmarks/bench_pick.py
 
 eval-text: $(EVAL) ## the text agent against labelled sets: make eval-text DATA=path
 	@test -n "$(DATA)" || { echo "error: say where the labelled sets are: make eval-text DATA=path" >&2; exit 2; }
