@@ -7,6 +7,10 @@ their calls wait here: at most QUEUE of them, at most a second, earliest
 deadline first (EDF meets every deadline that any order can meet: Liu and
 Layland, 1973). Nobody starves: who is overtaken for a second is told.
 
+Muxes get their slots by grants (`demands`). A slot that comes free goes to
+whoever has waited longest, a stock client's call or a mux; never are more
+running and granted than there are slots.
+
 Pure: it is told the time, and decides; the shell wakes, refuses and counts.
 """
 
@@ -19,9 +23,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from atomesh.agents.demands import Demands
 from atomesh.core.context import MAX_HOPS
 from atomesh.core.endpoint import Load
 from atomesh.core.errors import AtomeshError, CallLoop, CallTooDeep, DeadlineExceeded, Draining, NoFreeSlot
+from atomesh.rpc.mux.slots import Claim
 
 QUEUE = 32
 """Calls that may wait. In M/M/c the chance that n wait falls as load**n,
@@ -94,11 +100,12 @@ class Admission:
         self._order = itertools.count()
         self._heap: list[tuple[float, int, Waiter]] = []
         self.queued = 0
+        self._demands = Demands(slots)
 
     def try_enter(self) -> bool:
         """Takes a slot where one is free and nothing else is to be asked; the way of nearly every call."""
         # While a slot is free nobody waits: a slot given back goes to a waiter first.
-        if self.in_flight < self.slots and not self.draining:
+        if self.in_flight + self._demands.granted < self.slots and not self.draining:
             self.in_flight += 1
             return True
         return False
@@ -109,7 +116,7 @@ class Admission:
         if refusal is not None:
             self.refusals += 1
             return refusal
-        if self.in_flight < self.slots:
+        if self.taken < self.slots:
             self.in_flight += 1
             return None
         waiter = Waiter(now, asking.deadline, min(asking.deadline, now + self._patience))
@@ -117,25 +124,16 @@ class Admission:
         self.queued += 1
         return waiter
 
-    def leave(self, seconds: float | None, now: float, *, failed: bool = False) -> Waiter | None:
-        """Gives a slot back after an execution of so many seconds, None where it came to none.
-
-        The waiter returned has the slot now: wake it.
-        """
+    def leave(self, seconds: float | None, now: float, *, failed: bool = False) -> None:
+        """Gives a slot back after an execution of so many seconds, None where it came to none; the next one has it."""
         if seconds is not None:
             self.executions += 1
             self.failures += failed
             self.busy += seconds
             self._mean += (seconds - self._mean) / min(self.executions, _MEMORY)
-        while self._heap:
-            waiter = heapq.heappop(self._heap)[2]
-            if waiter.place is Place.QUEUED and waiter.deadline > now:
-                waiter.place = Place.GRANTED
-                self.queued -= 1
-                return waiter
-            # Out of time, but not told yet: it is still counted, until it gives up.
         self.in_flight -= 1
-        return None
+        if self._heap or self._demands.waiting:
+            self._pass_on(now)
 
     def give_up(self, waiter: Waiter, now: float) -> AtomeshError | None:
         """The refusal of a waiter whose time is up; None where it was granted a slot in the last moment."""
@@ -149,18 +147,96 @@ class Admission:
             )
         return self._no_slot(f"none came free within {self._patience:g} s")
 
-    def withdraw(self, waiter: Waiter, now: float) -> Waiter | None:
+    def withdraw(self, waiter: Waiter, now: float) -> None:
         """Takes a waiter out whose caller went away; a slot that it was granted just now goes to the next."""
         if waiter.place is Place.GRANTED:
             waiter.place = Place.GONE
-            return self.leave(None, now)
-        if waiter.place is Place.QUEUED:
+            self.leave(None, now)
+        elif waiter.place is Place.QUEUED:
             self._forget(waiter)
+
+    # -- muxes (see rpc.mux.slots.Slots) -----------------------------------------
+
+    def enter(self, claim: Claim, granted: bool, now: float) -> bool:
+        """Takes a slot for a mux's call: its grant's, or one that is free while nobody waits."""
+        if granted and self._demands.use(claim):
+            self.in_flight += 1
+            return True
+        # As for try_enter: a free slot means that nobody waits.
+        if self.taken < self.slots and not self.draining:
+            self.in_flight += 1
+            return True
+        if granted:
+            self._pass_on(now)
+        self.refusals += 1
+        return False
+
+    def demand(self, claim: Claim, waiting: int, now: float) -> None:
+        """So many demands of the mux wait from now on."""
+        self._demands.want(claim, waiting, now)
+        self._pass_on(now)
+
+    def give_back(self, claim: Claim, grants: int, now: float) -> None:
+        """So many grants were not needed."""
+        for _ in range(grants):
+            self._demands.use(claim)
+        self._pass_on(now)
+
+    def gone(self, claim: Claim, now: float) -> None:
+        """The mux has ended."""
+        self._demands.gone(claim)
+        self._pass_on(now)
+
+    def heard(self, claim: Claim) -> None:
+        """The mux has sent a frame: it is not mute."""
+        claim.mute = False
+
+    def tick(self, now: float) -> None:
+        """Takes back grants that were not used in time."""
+        if self._demands.lapse(now):
+            self._pass_on(now)
+
+    def next_event(self) -> float | None:
+        """When `tick` is due; None where nothing will lapse."""
+        return self._demands.next_lapse()
+
+    @property
+    def taken(self) -> int:
+        """Slots that run something or are granted."""
+        return self.in_flight + self._demands.granted
+
+    @property
+    def wanted(self) -> int:
+        """Calls and demands that wait."""
+        return self.queued + self._demands.waiting
+
+    def _pass_on(self, now: float) -> None:
+        """Gives slots that are free to those who have waited longest."""
+        while self.taken < self.slots and not self.draining:
+            waiter, since = self._next_waiter(now), self._demands.first_since()
+            if waiter is not None and (since is None or waiter.since <= since):
+                heapq.heappop(self._heap)
+                waiter.place = Place.GRANTED
+                self.queued -= 1
+                self.in_flight += 1
+                waiter.wake()
+            elif since is not None:
+                self._demands.grant(now).wake()
+            else:
+                return
+
+    def _next_waiter(self, now: float) -> Waiter | None:
+        """The waiting call with the earliest deadline that can still be met."""
+        while self._heap:
+            waiter = self._heap[0][2]
+            if waiter.place is Place.QUEUED and waiter.deadline > now:
+                return waiter
+            heapq.heappop(self._heap)  # out of time, but not told yet: it is still counted, until it gives up
         return None
 
     def load(self) -> Load:
         """How busy it is, and the counts."""
-        return Load(self.slots, self.in_flight, self.queued, self.executions, self.failures, self.refusals, self.busy)
+        return Load(self.slots, self.in_flight, self.wanted, self.executions, self.failures, self.refusals, self.busy)
 
     def _forget(self, waiter: Waiter) -> None:
         waiter.place = Place.GONE
@@ -173,15 +249,12 @@ class Admission:
 
     def _refusal(self, asking: Asking, now: float) -> AtomeshError | None:
         if len(asking.via) > MAX_HOPS:
-            return CallTooDeep(
-                f"{self.agent}: the call has passed through {len(asking.via)} agents, the limit is {MAX_HOPS}: "
-                f"{' > '.join(asking.via[-4:])}; end the loop, or make the plan flatter"
-            )
+            return self.too_deep(asking.via)
         if self.draining:
             return Draining(f"{self.agent} is draining here; call another endpoint")
         if asking.deadline <= now:
             return DeadlineExceeded(f"{self.agent}: the deadline had passed when the call arrived", executed=False)
-        if self.in_flight < self.slots:
+        if self.taken < self.slots:
             return None
         if self.agent in asking.via:
             return CallLoop(
@@ -194,6 +267,13 @@ class Admission:
         if self.queued >= self._room:
             return self._no_slot(f"{self.queued} calls wait already")
         return None
+
+    def too_deep(self, via: tuple[str, ...]) -> CallTooDeep:
+        """The refusal of a call that has come through so many agents."""
+        return CallTooDeep(
+            f"{self.agent}: the call has passed through {len(via)} agents, the limit is {MAX_HOPS}: "
+            f"{' > '.join(via[-4:])}; end the loop, or make the plan flatter"
+        )
 
     def _no_slot(self, why: str) -> NoFreeSlot:
         slots = "the only slot is" if self.slots == 1 else f"all {self.slots} slots are"

@@ -52,6 +52,8 @@ class Agent(ABC, Generic[In, Out]):
     """What it can do: words, or `Capability(word, score)`."""
     slots: ClassVar[int] = DEFAULT_SLOTS
     """Executions at once at one endpoint."""
+    weight: ClassVar[float] = 1.0
+    """How fast an endpoint is beside others of the agent: faster ones are filled first."""
     idempotent: ClassVar[bool] = False
     """Whether the same call may run twice without harm; only then is it tried again."""
     labels: ClassVar[Mapping[str, str]] = {}

@@ -13,7 +13,7 @@ from atomesh.core.clock import Clock
 from atomesh.core.context import Context
 from atomesh.core.errors import AtomeshError
 
-_CLEAN_UP = 0.25
+CLEAN_UP = 0.25
 """Seconds for cancelled work to clean up before its caller is answered without
 it. Half answers for work that is about to say how it ended; twice is late."""
 
@@ -76,4 +76,4 @@ class Alarm:
 
     def _ring(self) -> None:
         self._task.cancel()
-        self._timer = self._loop.call_later(_CLEAN_UP, self._late)
+        self._timer = self._loop.call_later(CLEAN_UP, self._late)

@@ -110,7 +110,7 @@ class ExecuteDoor:
                 raise unknown(request.agent, self._answers)
             served = answer.served
             if request.instance_id and request.instance_id != served.where.instance_id:
-                raise served.with_origin(_other_instance(served, request.instance_id), call.context.request_id)
+                raise served.with_origin(other_instance(served, request.instance_id), call.context.request_id)
             done = await served.run(call)
         except AtomeshError as error:
             error.max_status_bytes = request.max_status_bytes
@@ -223,7 +223,8 @@ def unknown(name: str, agents: Iterable[str]) -> AtomeshError:
     return UnknownAgent(f"no agent {name!r:.80} here; there is {here}")
 
 
-def _other_instance(served: ServedAgent, meant: str) -> WrongInstance:
+def other_instance(served: ServedAgent, meant: str) -> WrongInstance:
+    """The refusal of a call for an instance that is not this one."""
     return WrongInstance(
         f"{served.spec.name} at {served.where.address()} is instance {served.where.instance_id}, "
         f"not {meant!r:.80}; look again where that one is"

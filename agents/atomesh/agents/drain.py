@@ -1,7 +1,7 @@
 """Out of service without losing a call.
 
-In this order: NOT_SERVING to whoever watches our health, DRAINING to the
-registry, wait until its watch has carried that (and so nobody picks us any
+In this order: NOT_SERVING to whoever watches our health, `drain` to our muxes,
+DRAINING to the registry, wait until its watch has carried that (and so nobody picks us any
 more), refuse what still comes (unexecuted), finish what runs, deregister.
 Leases are renewed all the while: an endpoint that finishes its work is alive.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from atomesh.agents.served import ServedAgent
 from atomesh.core.clock import Clock
@@ -56,13 +56,15 @@ class Drainer:
         *,
         registry: tuple[RegistryClient, Registrar] | None,
         grace: float = GRACE,
+        draining: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
-        """`grace` in seconds is for who says none."""
+        """`grace` in seconds is for who says none; `draining` is told the names of agents that begin to drain."""
         self._agents = agents
         self._health = health
         self._clock = clock
         self._registry = registry
         self._grace = grace
+        self._draining = draining
         self._states = dict.fromkeys(agents, State.NOT_SERVING)
         self._tasks = Tasks()
         self._left: set[str] = set()
@@ -82,6 +84,7 @@ class Drainer:
         names = [name for name in agents if self._states[name] is not State.DRAINING]
         if names:
             self._set(names, State.DRAINING)
+            self._draining(names)
             self._tasks.spawn(self._drain(names, self._grace if grace is None else grace), f"drain {names}")
 
     async def close(self) -> None:

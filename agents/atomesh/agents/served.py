@@ -25,7 +25,7 @@ from atomesh.agents.failures import fields, log, log_failure, outcome_of, transl
 from atomesh.agents.metrics import AgentSeries, Outcome
 from atomesh.agents.providers import Providers, told
 from atomesh.agents.spec import AgentSpec
-from atomesh.core.context import SCOPE
+from atomesh.core.context import MAX_HOPS, SCOPE, Context
 from atomesh.core.errors import (
     AgentCrashed,
     AtomeshError,
@@ -134,6 +134,34 @@ class ServedAgent:
             if alarm is not None:
                 alarm.cancel()
 
+    async def run_in_slot(self, call: Call, deadline: float) -> Done:
+        """Executes once in a slot that the call has already; it is given back. Whoever calls watches the deadline.
+
+        Raises:
+            AtomeshError: it failed; the origin says where.
+        """
+        task = asyncio.current_task()
+        assert task is not None, "a call runs in a task"
+        provided: dict[type, Any] = {}
+        context = ExecutionContext(call.context, deadline, self.spec.name, self.where.instance_id, provided, self._now)
+        self._running.add(task)
+        try:
+            return await self._in_slot(call, context, provided, 0.0)
+        except AtomeshError as error:
+            raise self.with_origin(error, context.request_id) from None
+        finally:
+            self._running.discard(task)
+
+    def check_depth(self, context: Context) -> None:
+        """Raises CallTooDeep for a call that has passed through more agents than any sane plan needs."""
+        if len(context.via) > MAX_HOPS:
+            raise self.admission.too_deep(context.via)
+
+    def give_back(self) -> None:
+        """Gives back a slot in which nothing was executed."""
+        self.admission.leave(None, self._now())
+        self._freed()
+
     def _answer_late(self, call: Call) -> None:
         """Answers for an execution that goes on after its deadline although it was cancelled."""
         error = DeadlineExceeded(f"{self.spec.name}: the deadline passed, and the work goes on", executed=True)
@@ -166,7 +194,8 @@ class ServedAgent:
         try:
             await called
         except asyncio.CancelledError:
-            self._wake(self.admission.withdraw(waiter, self._now()))
+            self.admission.withdraw(waiter, self._now())
+            self._freed()
             if (refusal := self._why_cancelled(context, executed=False)) is None:
                 raise
             return refusal
@@ -224,7 +253,7 @@ class ServedAgent:
             if violations := self._rules.check(message):
                 raise InvalidInput(violations=violations)
         except Exception as error:  # noqa: BLE001 # a rule of the contract may fail in any way; logged
-            self._wake(self.admission.leave(None, self._now()))
+            self.give_back()
             refusal = error if isinstance(error, AtomeshError) else translate(error, context)
             refusal.executed = False
             self.series.refused(refusal)
@@ -256,13 +285,12 @@ class ServedAgent:
 
     def _leave(self, outcome: Outcome, took: float, now: float) -> None:
         self.series.ended(outcome, took)
-        self._wake(self.admission.leave(took, now, failed=outcome is not Outcome.OK))
+        self.admission.leave(took, now, failed=outcome is not Outcome.OK)
+        self._freed()
 
-    def _wake(self, waiter: Waiter | None) -> None:
-        """Lets a waiter run that has been granted the slot which came free; else somebody may wait for none to be taken."""
-        if waiter is not None:
-            waiter.wake()
-        elif self._idle is not None and not self.admission.in_flight:
+    def _freed(self) -> None:
+        """A slot was given back: somebody may wait for none to be taken."""
+        if self._idle is not None and not self.admission.in_flight:
             self._idle.set()
 
     def _why_cancelled(self, context: ExecutionContext, *, executed: bool) -> AtomeshError | None:

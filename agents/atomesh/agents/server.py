@@ -24,6 +24,7 @@ from atomesh.agents.doors import TypedDoor, check_request
 from atomesh.agents.drain import Drainer
 from atomesh.agents.failures import log
 from atomesh.agents.metrics import AgentMetrics
+from atomesh.agents.mux_door import MuxDoor
 from atomesh.agents.served import ServedAgent
 from atomesh.agents.service import AgentService
 from atomesh.agents.settings import ServerOptions, split_options
@@ -186,18 +187,27 @@ class AgentServer:
 
     def _build(self) -> None:
         settings = self._settings
+        metrics = GrpcMetrics("server", self.metrics)
         self._server = Server(
             bind=settings.bind,
             credentials=settings.credentials,
-            metrics=GrpcMetrics("server", self.metrics),
+            metrics=metrics,
             clock=self._clock,
             network=self._network,
         )
         registry = None if self._client is None or self._registrar is None else (self._client, self._registrar)
+        execute = metrics.method("unary", "atomesh.v1.AgentService", "Execute")  # a call in a mux is one of these
+        mux = MuxDoor(self.agents, execute, settings.max_connection_age)
+        self._server.at_stop.append(mux.finish)
         self._drainer = Drainer(
-            self.agents, HealthService(self._server), self._clock, registry=registry, grace=settings.drain_grace
+            self.agents,
+            HealthService(self._server),
+            self._clock,
+            registry=registry,
+            grace=settings.drain_grace,
+            draining=mux.drain,
         )
-        service = AgentService(self.agents, self._drainer, settings.credentials, self._clock)
+        service = AgentService(self.agents, mux, self._drainer, settings.credentials, self._clock)
         self._server.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, service, check_request)
         for name in sorted({served.spec.typed_service for served in self.agents.values()} - {""}):
             sharing = {key: served for key, served in self.agents.items() if served.spec.typed_service == name}

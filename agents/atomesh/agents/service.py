@@ -8,18 +8,24 @@ from google.rpc import code_pb2
 
 from atomesh.agents.doors import ExecuteDoor, ServicerContext, unknown
 from atomesh.agents.drain import Drainer
+from atomesh.agents.mux_door import MuxDoor
 from atomesh.agents.served import ServedAgent
 from atomesh.core.clock import Clock
 from atomesh.core.errors import RemoteError
 from atomesh.rpc.credentials import Credentials
-from atomesh.v1 import agent_pb2, mux_pb2
+from atomesh.v1 import agent_pb2
 
 
 class AgentService:
     """The servicer, for all agents of the process."""
 
     def __init__(
-        self, agents: Mapping[str, ServedAgent], drainer: Drainer, credentials: Credentials, clock: Clock
+        self,
+        agents: Mapping[str, ServedAgent],
+        mux: MuxDoor,
+        drainer: Drainer,
+        credentials: Credentials,
+        clock: Clock,
     ) -> None:
         """Uptime counts from here."""
         self._agents = agents
@@ -28,19 +34,13 @@ class AgentService:
         self._clock = clock
         self._since = clock.now()
         self.Execute = ExecuteDoor(agents).execute
+        self.Mux = mux.serve
 
     async def ExecuteStream(  # noqa: N802 # gRPC's name
         self, request: agent_pb2.ExecuteStreamRequest, context: ServicerContext
     ) -> AsyncIterator[agent_pb2.ExecuteStreamResponse]:
         """Not served yet: whoever asks is told so as by a server that lacks it."""
         raise RemoteError("ExecuteStream is not served here", code=code_pb2.UNIMPLEMENTED)
-        yield
-
-    async def Mux(  # noqa: N802 # gRPC's name
-        self, requests: AsyncIterator[mux_pb2.MuxRequest], context: ServicerContext
-    ) -> AsyncIterator[mux_pb2.MuxResponse]:
-        """Not served yet: whoever asks is told so as by a server that lacks it."""
-        raise RemoteError("Mux is not served here", code=code_pb2.UNIMPLEMENTED)
         yield
 
     async def Describe(  # noqa: N802 # gRPC's name

@@ -25,6 +25,7 @@ class ServerOptions(AgentOptions, total=False):
     ttl: float | None
     drain_grace: float
     default_timeout: float
+    max_connection_age: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class ServerSettings:
     """Seconds that executions may take to end in a drain."""
     default_timeout: float = DEFAULT_TIMEOUT
     """Seconds for a call whose caller gives no deadline."""
+    max_connection_age: float | None = None
+    """Seconds after which a client is asked to connect anew, so that connections spread over what is behind
+    an address; what runs is finished. None: never."""
 
     def __post_init__(self) -> None:
         """Raises InvalidArgument where something is wrong, in one line."""
@@ -64,6 +68,9 @@ class ServerSettings:
         ):
             if not least <= value <= 86_400:
                 raise InvalidArgument(f"{what} is {value!r:.80} s; expected {least:g} to 86,400")
+        age = self.max_connection_age
+        if age is not None and not 1 <= age <= 86_400:
+            raise InvalidArgument(f"max_connection_age is {age!r:.80} s; expected 1 to 86,400")
 
     def advertised(self, bound: str) -> str:
         """What callers dial, once it is known what is bound."""

@@ -29,6 +29,7 @@ class AgentOptions(TypedDict, total=False):
     description: str
     capabilities: Sequence[str | Capability]
     slots: int
+    weight: float
     idempotent: bool
     labels: Mapping[str, str]
     zone: str
@@ -46,6 +47,7 @@ class AgentSpec:
     description: str
     capabilities: tuple[Capability, ...]
     slots: int
+    weight: float
     idempotent: bool
     labels: Mapping[str, str]
     zone: str
@@ -109,6 +111,7 @@ def resolve(agent: Agent[Any, Any], options: AgentOptions | None = None) -> Agen
         description=_text(cls, "description", said["description"]) or _first_line(cls),
         capabilities=_capabilities(cls, said["capabilities"]),
         slots=_slots(name, said["slots"]),
+        weight=_weight(name, said["weight"]),
         idempotent=bool(said["idempotent"]),
         labels=_labels(cls, said["labels"]),
         zone=_text(cls, "zone", said["zone"]),
@@ -121,7 +124,7 @@ def resolve(agent: Agent[Any, Any], options: AgentOptions | None = None) -> Agen
     return spec
 
 
-_PLAIN = ("name", "version", "description", "capabilities", "slots", "idempotent", "labels", "zone")
+_PLAIN = ("name", "version", "description", "capabilities", "slots", "weight", "idempotent", "labels", "zone")
 
 
 def _check_execute(agent: Agent[Any, Any]) -> None:
@@ -150,6 +153,12 @@ def _slots(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100_000:
         raise InvalidArgument(f"agent {name}: slots is {value!r:.80}; expected a whole number from 1 to 100,000")
     return value
+
+
+def _weight(name: str, value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0.001 <= value <= 1000:
+        raise InvalidArgument(f"agent {name}: weight is {value!r:.80}; expected a number from 0.001 to 1,000")
+    return float(value)
 
 
 def _capabilities(cls: type, given: Sequence[str | Capability]) -> tuple[Capability, ...]:

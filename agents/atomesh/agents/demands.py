@@ -1,0 +1,112 @@
+"""The muxes that wait for slots of an agent: one queue over all of them, and the grants that are out.
+
+First come, first served, over all muxes together: waits are those of one
+central queue, and nobody is fairer than that without knowing what calls cost.
+A mux has at most PLACES in it per slot, so that one client's flood is ahead of
+others by so many calls and no more. Demands are levels: a mux that wants fewer
+than it has places in the queue loses those in front, for its calls that have
+waited longest are those that were placed elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from atomesh.rpc.mux.slots import GRANT_SECONDS, Claim
+
+PLACES = 2
+"""Places per slot that a mux may have in the queue. At 1 a client with a burst
+loses its turn between two grants; at 4 a flood is ahead of everybody for four
+executions."""
+MIN_PLACES = 8
+
+
+class Demands:
+    """Who waits for a grant, and who has one. `now` is monotonic seconds."""
+
+    __slots__ = ("_out", "_places", "_queue", "granted", "waiting")
+
+    def __init__(self, slots: int) -> None:
+        """Nobody."""
+        self._places = max(MIN_PLACES, PLACES * slots)
+        self._queue: deque[tuple[float, Claim]] = deque()
+        self._out: deque[tuple[float, Claim]] = deque()
+        self.waiting = 0
+        """Demands that could be granted: those of muxes that are neither mute nor barred, and some of barred ones."""
+        self.granted = 0
+        """Grants that are out."""
+
+    def want(self, claim: Claim, waiting: int, now: float) -> None:
+        """So many demands of the mux wait from now on."""
+        waiting = max(0, min(waiting, self._places))
+        self.waiting += waiting - claim.waiting
+        claim.waiting = waiting
+        while claim.queued < waiting:
+            self._queue.append((now, claim))
+            claim.queued += 1
+
+    def first_since(self) -> float | None:
+        """Since when the one who is next has waited; None where nobody does."""
+        queue = self._queue
+        while queue:
+            since, claim = queue[0]
+            if claim.queued <= claim.waiting and not claim.barred:
+                return since
+            queue.popleft()
+            claim.queued -= 1
+            if claim.barred:
+                self.want(claim, 0, since)  # it states its demands anew with its next frame
+        return None
+
+    def grant(self, now: float) -> Claim:
+        """Grants a slot to the one who is next; there is one."""
+        _, claim = self._queue.popleft()
+        claim.queued -= 1
+        claim.waiting -= 1
+        self.waiting -= 1
+        self.granted += 1
+        claim.granted += 1
+        claim.out.append(now)
+        self._out.append((now, claim))
+        return claim
+
+    def use(self, claim: Claim) -> bool:
+        """A grant of the mux comes back, used or not; False where it had lapsed."""
+        if claim.lapsed:
+            claim.lapsed -= 1
+            return False
+        if not claim.out:
+            return False
+        claim.out.popleft()
+        self.granted -= 1
+        return True
+
+    def lapse(self, now: float) -> bool:
+        """Takes back the grants that were not used in time; whether there were any."""
+        found = False
+        while self._out and (self._stale() or self._out[0][0] + GRANT_SECONDS <= now):
+            made, claim = self._out.popleft()
+            if claim.out and claim.out[0] == made:
+                claim.out.popleft()
+                claim.lapsed += 1
+                self.granted -= 1
+                claim.mute = found = True
+                self.want(claim, 0, now)
+        return found
+
+    def next_lapse(self) -> float | None:
+        """When the oldest grant that is out lapses."""
+        while self._out and self._stale():
+            self._out.popleft()
+        return self._out[0][0] + GRANT_SECONDS if self._out else None
+
+    def gone(self, claim: Claim) -> None:
+        """The mux has ended."""
+        self.want(claim, 0, 0.0)
+        self.granted -= len(claim.out)
+        claim.out.clear()
+
+    def _stale(self) -> bool:
+        """Whether the oldest entry is of a grant that came back."""
+        made, claim = self._out[0]
+        return not claim.out or claim.out[0] > made

@@ -1,0 +1,301 @@
+"""AgentService.Mux for all agents of the process: each stream is of one agent, each call a task.
+
+What a call is given and asked is what Execute gives and asks: its context is
+parsed and checked by itself, its deadline is its own, and it counts as an
+Execute in the metrics. What is wrong with one call ends that one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from google.protobuf.message import DecodeError, Message
+from google.rpc import code_pb2
+
+from atomesh.agents.calls import CLEAN_UP, Done
+from atomesh.agents.doors import ServicerContext, other_instance, unknown
+from atomesh.agents.failures import log
+from atomesh.agents.served import ServedAgent
+from atomesh.core.context import Context
+from atomesh.core.errors import (
+    AgentCrashed,
+    AtomeshError,
+    CallLoop,
+    Conflict,
+    DeadlineExceeded,
+    Draining,
+    InvalidArgument,
+    MessageTooLarge,
+    NoFreeSlot,
+    WrongType,
+)
+from atomesh.core.rules import WIRE_RULES
+from atomesh.core.status import to_status
+from atomesh.rpc.metrics import MethodSeries
+from atomesh.rpc.mux.server import ServedStream
+from atomesh.rpc.mux.server_end import Execution, ServerEnd
+from atomesh.v1 import context_pb2, mux_pb2
+
+_NANOS = 1_000_000_000
+_AT_A_GLANCE = 128  # a context of so few bytes has no string over its limit
+
+
+class MuxCall:
+    """A call out of a mux, as a served agent sees it."""
+
+    __slots__ = ("_answer", "_input", "context")
+
+    def __init__(self, context: Context, input: bytes, answer: Any) -> None:
+        """`answer` takes an error for a call whose execution goes on."""
+        self.context = context
+        self._input = input
+        self._answer = answer
+
+    def read(self, expected: type[Message]) -> Message:
+        """The input; its type is the stream's."""
+        try:
+            return expected.FromString(self._input)
+        except DecodeError:
+            raise WrongType(
+                f"{len(self._input)} bytes that do not parse as {expected.DESCRIPTOR.full_name}; "
+                "check the sender's contract"
+            ) from None
+
+    def timeout(self) -> float | None:
+        """None: the mux watches its deadline."""
+        return None
+
+    def no_wait(self) -> bool:
+        """Calls of a mux never wait at the endpoint."""
+        return True
+
+    def answer(self, error: AtomeshError) -> None:
+        """Answers now, while the execution runs on."""
+        self._answer(error)
+
+
+class MuxDoor:
+    """Mux for all agents of the process."""
+
+    def __init__(self, agents: Mapping[str, ServedAgent], series: MethodSeries, max_age: float | None = None) -> None:
+        """`max_age` in seconds is how old a stream becomes before its client is asked for another; None is any age."""
+        self._agents = agents
+        self._series = series
+        self._max_age = max_age
+        self._rng = random.Random()  # spreads what was opened at once
+        self._streams: dict[ServedStream, ServedAgent] = {}
+
+    async def serve(
+        self, requests: AsyncIterator[mux_pb2.MuxRequest], context: ServicerContext
+    ) -> AsyncIterator[mux_pb2.MuxResponse]:
+        """Serves one stream."""
+        del context
+        first = await anext(aiter(requests), None)
+        if first is None:
+            return
+        served = self._agent(first)
+        stream = self._stream(served, first.open)
+        self._streams[stream] = served
+        timer = self._retire_later(stream)
+        try:
+            stream.receive(first)
+            async for frame in stream.frames(requests):
+                yield frame
+        finally:
+            if timer is not None:
+                timer.cancel()
+            del self._streams[stream]
+
+    def drain(self, agents: Sequence[str]) -> None:
+        """Tells the clients of these agents that they take nothing new."""
+        for stream, served in self._streams.items():
+            if served.spec.name in agents:
+                stream.end.drain()
+                stream.wake()
+
+    def finish(self) -> None:
+        """Ends all streams as soon as everything is answered."""
+        for stream in self._streams:
+            stream.finish()
+
+    def _retire_later(self, stream: ServedStream) -> asyncio.TimerHandle | None:
+        if self._max_age is None:
+            return None
+
+        def retire() -> None:
+            stream.end.retire()
+            stream.wake()
+
+        return asyncio.get_running_loop().call_later(self._max_age * self._rng.uniform(0.8, 1.0), retire)
+
+    def _agent(self, first: mux_pb2.MuxRequest) -> ServedAgent:
+        """The agent that a stream means.
+
+        Raises:
+            AtomeshError: there is no such agent, instance or input here; nothing of the stream has run.
+        """
+        if not first.HasField("open"):
+            raise InvalidArgument("the first frame of a mux has no `open`; send it there")
+        opening = first.open
+        name = opening.agent or (next(iter(self._agents)) if len(self._agents) == 1 else "")
+        served = self._agents.get(name)
+        if served is None:
+            raise unknown(opening.agent, self._agents)
+        if opening.instance_id and opening.instance_id != served.where.instance_id:
+            raise served.with_origin(other_instance(served, opening.instance_id), "")
+        expected = served.spec.contract.input_type
+        if opening.input_type and opening.input_type != expected:
+            raise served.with_origin(WrongType(f"{name} takes {expected}, not {opening.input_type:.200}"), "")
+        return served
+
+    def _stream(self, served: ServedAgent, opening: mux_pb2.MuxOpen) -> ServedStream:
+        where = served.where
+        hello = mux_pb2.MuxHello(
+            slots=served.spec.slots,
+            weight=served.spec.weight,
+            instance_id=where.instance_id,
+            agent_version=served.spec.version,
+            endpoint=where.address(),
+            mux_id=self._rng.randbytes(16),
+        )
+        end = ServerEnd(served.admission, opening, hello)
+        if served.admission.draining:
+            end.drain()
+        stream = ServedStream(end, served.admission, where.clock)
+        stream.runner = _Runner(served, stream, self._series, opening.max_status_bytes)
+        return stream
+
+
+class _Runner:
+    """Runs the calls of one stream, each in a task of its own."""
+
+    def __init__(self, served: ServedAgent, stream: ServedStream, series: MethodSeries, max_status: int) -> None:
+        self._served = served
+        self._stream = stream
+        self._end = stream.end
+        self._series = series
+        self._max_status = max_status
+        self._now = served.where.clock.now
+        self._wall = served.where.clock.wall
+        self._create_task = asyncio.get_running_loop().create_task
+
+    def start(self, execution: Execution) -> None:
+        """Runs it."""
+        self._series.unary_began()
+        execution.task = self._create_task(self._run(execution))
+
+    def cancel(self, execution: Execution) -> None:
+        """Ends it, unless it has not begun, and then it sees for itself."""
+        if execution.begun:
+            execution.task.cancel()
+
+    def late(self, execution: Execution) -> None:
+        """Ends it, and answers for it where it goes on all the same."""
+        self.cancel(execution)
+        asyncio.get_running_loop().call_later(CLEAN_UP, self._answer_late, execution)
+
+    def refuse(self, execution: Execution, why: str) -> None:
+        """Tells the caller why it did not run."""
+        name = self._served.spec.name
+        refusal: AtomeshError
+        if why == "returns":
+            refusal = CallLoop(f"{name}: the call came back to it and would wait for itself; all slots are taken")
+        elif why == "drain":
+            refusal = Draining(f"{name} is draining here; call another endpoint")
+        elif why == "stalled":
+            refusal = NoFreeSlot(f"{name}: the rest of the input did not come within 250 ms; send it again")
+        elif why == "size":
+            refusal = MessageTooLarge(f"{name}: the input is not what its call said, or over 4 MiB", executed=False)
+        else:
+            refusal = Conflict(f"{name}: call {execution.id} has not ended and began again; use every id once")
+        self._served.series.refused(refusal)
+        self._series.unary_began()
+        self._series.unary_ended(refusal.code, 0.0)
+        self._end.refuse(execution, self._status(refusal, ""))
+        self._stream.wake()
+
+    async def _run(self, execution: Execution) -> None:
+        """One call; its slot is given back in any case."""
+        begun, code, request_id, made_up = self._now(), code_pb2.CANCELLED, "", ""
+        execution.begun = True
+        try:
+            context = self._context(execution)
+            request_id = context.request_id
+            if not request_id:
+                context = context.with_request_id()
+                request_id = made_up = context.request_id
+            deadline = execution.deadline
+            if deadline is None:
+                deadline = begun + self._served.where.default_timeout
+            call = MuxCall(context, execution.input, partial(self._answer, execution, request_id))
+            done = await self._served.run_in_slot(call, deadline)
+            code = code_pb2.OK
+            self._reply(execution, done, made_up)
+        except AtomeshError as error:
+            code = error.code
+            self._answer(execution, request_id, error)
+        except asyncio.CancelledError:
+            if not execution.cancelled:
+                raise  # the process ends; nobody has said that the caller went away
+        except Exception as error:  # noqa: BLE001 # the last line before the wire: logged there in full
+            code = code_pb2.INTERNAL
+            log.exception("a call of %s failed unexpectedly", self._served.spec.name)
+            self._answer(
+                execution, request_id, AgentCrashed(f"{type(error).__name__}; the server's log has the reason")
+            )
+        finally:
+            self._end.left(execution)
+            self._series.unary_ended(code, self._now() - begun)
+            self._stream.wake()
+
+    def _context(self, execution: Execution) -> Context:
+        """The call's context, checked; where it is none the slot is given back."""
+        raw, served = execution.context, self._served
+        try:
+            if execution.cancelled:
+                raise asyncio.CancelledError
+            if execution.deadline is not None and execution.deadline <= self._now():
+                raise DeadlineExceeded(f"{served.spec.name}: out of time before it began", executed=False)
+            proto = context_pb2.Context.FromString(raw)
+            large = len(raw) > _AT_A_GLANCE or proto.metadata or proto.via
+            if large and (violations := WIRE_RULES.check(proto)):
+                raise InvalidArgument(violations=violations)
+            context = Context.from_proto(proto)
+            served.check_depth(context)
+            return context
+        except DecodeError:
+            served.give_back()
+            raise InvalidArgument(f"{len(raw)} bytes that do not parse as atomesh.v1.Context") from None
+        except BaseException:
+            served.give_back()
+            raise
+
+    def _reply(self, execution: Execution, done: Done, made_up: str) -> None:
+        reply = self._end.reply(execution, done.output.SerializeToString(), self._now())
+        if reply is None:
+            return
+        started = self._wall() - done.took
+        reply.started_at.seconds = seconds = int(started)
+        reply.started_at.nanos = int((started - seconds) * _NANOS)
+        reply.execution_us = int(done.took * 1e6)
+        if made_up:
+            reply.request_id = made_up
+
+    def _answer(self, execution: Execution, request_id: str, error: AtomeshError) -> None:
+        error.max_status_bytes = self._max_status
+        self._end.fail(execution, self._status(error, request_id))
+        self._stream.wake()
+
+    def _answer_late(self, execution: Execution) -> None:
+        if execution.id in self._end.running:
+            name = self._served.spec.name
+            error = DeadlineExceeded(f"{name}: the deadline passed, and the work goes on", executed=True)
+            self._answer(execution, "", error)
+
+    def _status(self, error: AtomeshError, request_id: str) -> bytes:
+        serialized: bytes = to_status(self._served.with_origin(error, request_id)).SerializeToString()
+        return serialized

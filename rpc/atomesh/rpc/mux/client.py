@@ -1,0 +1,348 @@
+"""The shell around ClientEnds: keeps a mux to one endpoint open, opens it again, rotates it.
+
+A stream that is asked to retire goes on until its calls have ended, while its
+successor takes the new ones. One that breaks fails what was sent on it, hands
+back what was not, and is opened again with a backoff of seconds at most. Where
+an endpoint, or a proxy before it, offers no mux, `offered` turns False, and
+whoever calls does so by unary Execute until a stream comes about after all.
+
+An RPC is never cancelled here as long as its peer lives: grpc.aio leaks what is
+cancelled (grpc issue 43360). A stream is ended by closing our side of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import grpc
+import grpc.aio
+
+from atomesh.core.backoff import Backoff
+from atomesh.core.clock import Clock
+from atomesh.core.errors import AtomeshError, ConnectionLost, DeadlineExceeded, NoFreeSlot, Refused
+from atomesh.rpc.channel import from_rpc_error
+from atomesh.rpc.mux.client_end import ClientEnd
+from atomesh.rpc.tasks import Tasks
+from atomesh.v1 import mux_pb2
+
+log = logging.getLogger(__name__)
+
+REOPEN = Backoff(base=0.05, cap=2.0)
+"""Between streams that never came about. Half of the cap asks a thousand times an
+hour for what is not there; twice of it leaves a fleet on unary calls for long
+after an upgrade."""
+
+HELLO_SECONDS = 1.0
+"""An endpoint that has not said hello by then is called by unary Execute until it
+does. Half would do so on a busy machine; twice holds up first calls."""
+
+_FAILURES = 2  # streams in a row that end before a hello: a proxy that cannot carry them
+_TICK = 0.001  # seconds by which a timer may be late rather than early, which would spin
+_CLOSE_SECONDS = 1.0  # for an endpoint to end its side of a stream that we have ended
+
+
+class Listener(Protocol):
+    """Who is told of what happens on muxes to one endpoint."""
+
+    def granted(self, stream: ClientStream, grants: int) -> None:
+        """Slots are ours: each is used on this stream, or given back, at once."""
+        ...
+
+    def loaded(self, in_flight: int, yours: int) -> None:
+        """How many slots are taken, and how many of them by us."""
+        ...
+
+    def changed(self) -> None:
+        """Look again: `current`, `offered` or a state of the stream is another."""
+        ...
+
+
+class ClientStream:
+    """One stream."""
+
+    def __init__(self, address: str, end: ClientEnd, listener: Listener, clock: Clock) -> None:
+        """Nothing is opened before `run`."""
+        self.end = end
+        self.silent = False
+        """It does not answer, though it was asked."""
+        self.over = asyncio.Event()
+        """It has ended, or retires: another one is wanted."""
+        self.ended = asyncio.Event()
+        self.error: AtomeshError | None = None
+        self._address = address
+        self._listener = listener
+        self._now = clock.now
+        self._wake = asyncio.Event()
+        self._hello = asyncio.Event()
+        self._finishing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    async def call(self, input: bytes, context: bytes, deadline: float, *, granted: bool, returns: bool) -> Any:
+        """The reply, with its whole output.
+
+        Raises:
+            NoFreeSlot: no slot, and it did not run.
+            ConnectionLost: the stream broke; it may have run.
+            Refused: the stream broke before it was sent.
+            DeadlineExceeded: out of time.
+        """
+        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        sent = self.end.call(input, context, deadline, waiter, granted=granted)
+        if returns:
+            sent.returns = True
+        self._wake.set()
+        if self.ended.is_set():
+            self.end.cancel(sent)
+            raise Refused(f"the mux to {self._address} has just ended")
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self.end.cancel(sent)
+            self._wake.set()
+            raise
+
+    def park(self, waiting: int) -> None:
+        """So many calls wait for a grant."""
+        if self.end.park(waiting):
+            self._wake.set()
+
+    def give_back(self) -> None:
+        """A grant was not needed after all."""
+        self.end.give_back()
+        self._wake.set()
+
+    def finish(self) -> None:
+        """Closes our side once all calls have ended."""
+        self.end.park(0)
+        self._finishing = True
+        self._wake.set()
+
+    async def hello(self, seconds: float | None = None) -> bool:
+        """Whether it has come about, or has failed to, within so many seconds; None is however long that takes."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._hello.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def run(self, rpc: Any) -> None:
+        """Moves frames until the stream has ended, however it does."""
+        writer = asyncio.create_task(self._write(rpc), name=f"mux writer {self._address}")
+        try:
+            while (frame := await rpc.read()) is not grpc.aio.EOF:
+                self._receive(frame)
+        except grpc.aio.AioRpcError as raw:
+            self.error = from_rpc_error(raw)
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            self._end()
+
+    async def _write(self, rpc: Any) -> None:
+        end, wake = self.end, self._wake
+        try:
+            while True:
+                wake.clear()
+                while (frame := end.take(self._now())) is not None:
+                    await rpc.write(frame)
+                if self._finishing and not end.calls:
+                    await rpc.done_writing()
+                    return
+                self._schedule()
+                await wake.wait()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the reader is told why
+
+    def _receive(self, frame: mux_pb2.MuxResponse) -> None:
+        end = self.end
+        retiring, draining = end.retiring, end.draining
+        received = end.receive(frame, self._now())
+        for sent, reply, output in received.ended:
+            if not sent.waiter.done():
+                sent.waiter.set_result((reply, output))
+        for sent in received.rejected:
+            if not sent.waiter.done():
+                sent.waiter.set_exception(NoFreeSlot(f"every slot at {self._address} is taken"))
+        if received.load is not None:
+            self._listener.loaded(received.load.in_flight, received.load.yours)
+        if received.grants:
+            self._listener.granted(self, received.grants)
+        if received.hello is not None:
+            self._hello.set()
+        if received.hello is not None or self.silent or (end.retiring, end.draining) != (retiring, draining):
+            self.silent = False
+            if end.retiring:
+                self.over.set()
+            self._listener.changed()
+        if self._finishing and not end.calls:
+            self._wake.set()
+
+    def _schedule(self) -> None:
+        """Wakes up when time alone changes something; a timer that comes too early is set again then."""
+        due = self.end.next_event()
+        if due is None:
+            return
+        due += _TICK
+        if self._timer is not None:
+            if self._timer_at <= due:
+                return
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._now()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._now()
+        for sent in self.end.due(now):
+            if not sent.waiter.done():
+                executed = None if sent.on_wire else False
+                late = f"{self._address} did not answer in time" if sent.on_wire else "out of time before it was sent"
+                sent.waiter.set_exception(DeadlineExceeded(late, executed=executed))
+        silent = self.end.silent(now)
+        if silent and not self.silent:
+            self.silent = True
+            log.warning("%s is silent: it takes connections and does not answer", self._address)
+            self._listener.changed()
+        self._wake.set()
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        refused = self.end.hello is None and self.error is not None and self.error.executed is False
+        why = self.error.message if self.error is not None else "the endpoint ended it"
+        for sent in list(self.end.calls.values()):
+            if sent.waiter.done():
+                continue
+            if sent.on_wire and not refused:
+                error: AtomeshError = ConnectionLost(f"the mux to {self._address} broke ({why})")
+            else:
+                error = Refused(f"the mux to {self._address} ended before the call was sent ({why})")
+            sent.waiter.set_exception(error)
+        self.end.calls.clear()
+        for event in (self.ended, self.over, self._hello):
+            event.set()
+        self._listener.changed()
+
+
+class MuxClient:
+    """Keeps a mux to one endpoint open."""
+
+    def __init__(
+        self,
+        address: str,
+        open_rpc: Callable[[], Any],
+        opening: Callable[[], mux_pb2.MuxOpen],
+        listener: Listener,
+        clock: Clock,
+    ) -> None:
+        """`open_rpc` begins the RPC, `opening` makes its first frame. Nothing is opened before `connected`."""
+        self.current: ClientStream | None = None
+        """The stream for new calls; None where there is none."""
+        self.offered = True
+        """Whether the endpoint is believed to have a mux."""
+        self._address = address
+        self._open_rpc = open_rpc
+        self._opening = opening
+        self._listener = listener
+        self._clock = clock
+        self._rng = random.Random()  # backoff only
+        self._connected = asyncio.Event()
+        self._streams: dict[ClientStream, Any] = {}
+        self._tasks = Tasks()
+        self._keeping = self._tasks.spawn(self._keep(), f"mux {address}")
+
+    def connected(self, ready: bool) -> None:
+        """Whether the connection underneath stands: streams are opened only while it does."""
+        if ready:
+            self._connected.set()
+        else:
+            self._connected.clear()
+
+    def reopen(self) -> None:
+        """The endpoint is another instance now: what runs on the old stream is left to end."""
+        for stream in self._streams:
+            stream.finish()
+            stream.over.set()
+        self.current = None
+
+    async def finish(self) -> None:
+        """Returns once every call has ended and the streams with them."""
+        self._keeping.cancel()
+        while self._streams:
+            stream = next(iter(self._streams))
+            stream.finish()
+            await stream.ended.wait()
+            self._streams.pop(stream, None)
+
+    async def close(self) -> None:
+        """Ends now; what is in flight is cut off."""
+        self._keeping.cancel()
+        self.current = None
+        for stream in list(self._streams):
+            for sent in list(stream.end.calls.values()):
+                stream.end.cancel(sent)
+                if not sent.waiter.done():
+                    sent.waiter.set_exception(ConnectionLost(f"the connection to {self._address} was closed"))
+            stream.finish()
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS if self._connected.is_set() else 0):
+                for stream in list(self._streams):
+                    await stream.ended.wait()
+        except TimeoutError:
+            log.info("%s does not end its mux; cutting it off", self._address)
+        await self._tasks.cancel()
+
+    async def _keep(self) -> None:
+        failures = 0
+        while True:
+            await self._connected.wait()
+            stream = ClientStream(self._address, ClientEnd(self._opening()), self._listener, self._clock)
+            self._tasks.spawn(self._run(stream), f"mux stream {self._address}")
+            if not await stream.hello(HELLO_SECONDS):
+                self._offer(False)
+            await stream.hello()
+            if stream.end.hello is not None:
+                failures = 0
+                await stream.over.wait()
+                continue
+            failures += 1
+            error = stream.error
+            if failures >= _FAILURES or (error is not None and error.code == grpc.StatusCode.UNIMPLEMENTED.value[0]):
+                self._offer(False)
+            await self._clock.sleep(REOPEN.delay(failures, self._rng))
+
+    async def _run(self, stream: ClientStream) -> None:
+        rpc = self._open_rpc()
+        self._streams[stream] = rpc
+        watching = asyncio.create_task(self._take_over(stream), name=f"mux hello {self._address}")
+        try:
+            await stream.run(rpc)
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            self._streams.pop(stream, None)
+            if self.current is stream:
+                self.current = None
+                self._listener.changed()
+            rpc.cancel()  # nothing where it has ended, which is nearly always
+
+    async def _take_over(self, stream: ClientStream) -> None:
+        """New calls go to the stream once it stands; the one before it ends when its calls have."""
+        await stream.hello()
+        if stream.end.hello is None:
+            return
+        before, self.current, self.offered = self.current, stream, True
+        if before is not None:
+            before.finish()
+        self._listener.changed()
+
+    def _offer(self, offered: bool) -> None:
+        if self.offered is not offered:
+            self.offered = offered
+            self._listener.changed()

@@ -1,0 +1,150 @@
+"""The shell around a ServerEnd: one stream served.
+
+Frames that come in go to the end, what it says goes out, and calls go to a
+`Runner`. Writing awaits the peer, so whatever comes up meanwhile is in the next
+frame: the slower the stream, the larger its frames, and nothing is timed for it.
+A client that does not read what it is sent is not read any further either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from atomesh.core.clock import Clock
+from atomesh.core.errors import AtomeshError, InvalidArgument
+from atomesh.rpc.mux.server_end import Execution, ServerEnd
+from atomesh.rpc.mux.slots import Slots
+from atomesh.v1 import mux_pb2
+
+_TICK = 0.001  # seconds by which a timer may be late rather than early, which would spin
+
+
+class Runner(Protocol):
+    """Who runs what a stream lets in."""
+
+    def start(self, execution: Execution) -> None:
+        """Runs it; it has its slot."""
+        ...
+
+    def cancel(self, execution: Execution) -> None:
+        """Nobody waits for it any more."""
+        ...
+
+    def late(self, execution: Execution) -> None:
+        """It is out of time."""
+        ...
+
+    def refuse(self, execution: Execution, why: str) -> None:
+        """It has no slot and is to be told why not: `twice`, `drain`, `size`, `returns`, `stalled`."""
+        ...
+
+
+class ServedStream:
+    """One mux, from its first frame to its last."""
+
+    def __init__(self, end: ServerEnd, slots: Slots, clock: Clock) -> None:
+        """`runner` is set before `frames`."""
+        self.end = end
+        self.runner: Runner
+        self._slots = slots
+        self._now = clock.now
+        self._wake = asyncio.Event()
+        self._unread = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._closing = False
+        self._broken: AtomeshError | None = None
+        end.claim.wake = self._wake.set
+
+    def wake(self) -> None:
+        """There is something to send."""
+        self._wake.set()
+
+    def finish(self) -> None:
+        """Ends the stream once everything has been answered."""
+        self._closing = True
+        self._wake.set()
+
+    async def frames(self, requests: AsyncIterator[mux_pb2.MuxRequest]) -> AsyncIterator[mux_pb2.MuxResponse]:
+        """What goes out, while what comes in is read beside it."""
+        end, now, wake = self.end, self._now, self._wake
+        reader = asyncio.create_task(self._read(requests), name="mux reader")
+        try:
+            while True:
+                wake.clear()
+                while (frame := end.take(now())) is not None:
+                    yield frame
+                if not end.claim.barred:
+                    self._unread.set()
+                if self._broken is not None:
+                    raise self._broken
+                if self._closing and not end.running:
+                    return
+                self._schedule()
+                await wake.wait()
+        finally:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+            self._end()
+
+    async def _read(self, requests: AsyncIterator[mux_pb2.MuxRequest]) -> None:
+        end, unread = self.end, self._unread
+        unread.set()
+        try:
+            async for frame in requests:
+                self.receive(frame)
+                if end.claim.barred:
+                    unread.clear()
+                    await unread.wait()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 # gRPC has no type of its own for bytes that do not parse
+            self._broken = InvalidArgument(
+                f"what came is no frame of the mux ({type(error).__name__}); check the sender"
+            )
+        self._closing = True
+        self._wake.set()
+
+    def receive(self, frame: mux_pb2.MuxRequest) -> None:
+        """Takes a frame."""
+        received = self.end.receive(frame, self._now())
+        for execution in received.start:
+            self.runner.start(execution)
+        for execution in received.cancel:
+            self.runner.cancel(execution)
+        for execution, why in received.refuse:
+            self.runner.refuse(execution, why)
+        self._wake.set()
+
+    def _schedule(self) -> None:
+        """Wakes up when time alone changes something; a timer that comes too early is set again then."""
+        times = [at for at in (self.end.next_event(), self._slots.next_event()) if at is not None]
+        if not times:
+            return
+        due = min(times) + _TICK
+        if self._timer is not None:
+            if self._timer_at <= due:
+                return
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._now()), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._now()
+        self._slots.tick(now)
+        late, stalled = self.end.due(now)
+        for execution in late:
+            self.runner.late(execution)
+        for execution in stalled:
+            self.runner.refuse(execution, "stalled")
+        self._wake.set()
+
+    def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for execution in self.end.gone(self._now()):
+            execution.cancelled = True
+            self.runner.cancel(execution)
