@@ -2,7 +2,7 @@
 
 from atomesh.core.clock import SYSTEM_CLOCK, Clock, SystemClock
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, Scope, current_scope
-from atomesh.core.contract import Contract, ContractDescriptor
+from atomesh.core.contract import Contract, ContractDescriptor, StreamContract
 from atomesh.core.endpoint import ALL_STATES, WELL_KNOWN_CAPABILITIES, Capability, Endpoint, Load, State
 from atomesh.core.errors import AtomeshError, Attempt, Origin, Violation
 from atomesh.core.selector import Selector
@@ -45,6 +45,7 @@ __all__ = [
     "Scope",
     "Selector",
     "State",
+    "StreamContract",
     "SystemClock",
     "Update",
     "Violation",

@@ -6,6 +6,11 @@ that both know must have the same name, type and cardinality on both sides; a
 field that only one knows is fine (protobuf hands unknown fields on) unless it
 is `required`. It is buf's WIRE_JSON without its rules on deletion, which
 concern sources.
+
+Chunks go one way only, from the agent to its caller, and before an output that
+is complete without them. So an agent may gain or lose them: a caller that knows
+of none drops them, one that knows of them takes none. Two types of chunks are
+as bad as two types of outputs: the caller could not read them.
 """
 
 from __future__ import annotations
@@ -24,14 +29,14 @@ _Types: TypeAlias = dict[str, _Type]
 
 def incompatibility(old: ContractDescriptor, new: ContractDescriptor) -> str | None:
     """The first difference that breaks somebody, in words; None where there is none."""
-    for what in ("input_type", "output_type"):
+    for what in ("input_type", "output_type", "chunk_type"):
         ours, theirs = getattr(old, what), getattr(new, what)
-        if ours != theirs:
+        if ours != theirs and ours and theirs:
             return f"{what.replace('_', ' ')} is {theirs}, was {ours}"
     if old.hash == new.hash:
         return None
     old_types, new_types = _index(old), _index(new)
-    pending, seen = [old.input_type, old.output_type], set[str]()
+    pending, seen = [old.input_type, old.output_type, *_both(old.chunk_type, new.chunk_type)], set[str]()
     while pending:
         name = pending.pop()
         if name in seen or name not in old_types or name not in new_types:
@@ -42,6 +47,11 @@ def incompatibility(old: ContractDescriptor, new: ContractDescriptor) -> str | N
             return difference
         pending += _types_shared(ours, theirs)
     return None
+
+
+def _both(ours: str, theirs: str) -> tuple[str, ...]:
+    """The type of chunks, where both sides have chunks: else nobody reads what the other writes."""
+    return (ours,) if ours and ours == theirs else ()
 
 
 def _difference(name: str, ours: _Type, theirs: _Type) -> str | None:

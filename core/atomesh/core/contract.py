@@ -1,16 +1,17 @@
 """A contract is a pair of message types; its descriptors say all that is needed to speak it.
 
-The hash is SHA-256 over the two names and the files of their closure, in a
-canonical order, without comments and without descriptor.proto, which is the
-runtime's own and grows with each release of protobuf: equal contracts hash
-equally in every process.
+An agent that answers in pieces names a third, the type of its chunks. The hash
+is SHA-256 over the names and the files of their closure, in a canonical order,
+without comments and without descriptor.proto, which is the runtime's own and
+grows with each release of protobuf: equal contracts hash equally in every
+process, and one without chunks as it did before there were any.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory
@@ -21,6 +22,7 @@ from atomesh.core.errors import InvalidArgument, WrongType
 from atomesh.v1 import agent_pb2
 
 In = TypeVar("In", bound=Message)
+Chunk = TypeVar("Chunk", bound=Message)
 Out = TypeVar("Out", bound=Message)
 
 TYPE_URL_PREFIX = "type.googleapis.com/"
@@ -34,11 +36,16 @@ class ContractDescriptor:
     output_type: str
     descriptor_set: bytes
     hash: str
+    chunk_type: str = ""
+    """What comes before the output, any number of times; empty where nothing does."""
 
     def to_proto(self) -> agent_pb2.Contract:
         """The message that carries it."""
         return agent_pb2.Contract(
-            input_type=self.input_type, output_type=self.output_type, descriptor_set=self.descriptor_set
+            input_type=self.input_type,
+            output_type=self.output_type,
+            descriptor_set=self.descriptor_set,
+            chunk_type=self.chunk_type,
         )
 
     @classmethod
@@ -48,9 +55,19 @@ class ContractDescriptor:
         Raises:
             InvalidArgument: the descriptors do not parse, lack a file or do not define the types.
         """
-        load_contract(proto.input_type, proto.output_type, proto.descriptor_set)
-        names = (proto.input_type, proto.output_type)
-        return cls(*names, proto.descriptor_set, _hash(*names, proto.descriptor_set))
+        contract = cls(proto.input_type, proto.output_type, proto.descriptor_set, "", proto.chunk_type)
+        contract.load()
+        return replace(contract, hash=_hash(contract.types, proto.descriptor_set))
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """The names of its types: input, output, and the chunks' where there are chunks."""
+        names = (self.input_type, self.output_type)
+        return (*names, self.chunk_type) if self.chunk_type else names
+
+    def load(self) -> Contract[Message, Message]:
+        """Message classes made from the descriptors alone; see `load_contract`."""
+        return load_contract(self.input_type, self.output_type, self.descriptor_set, self.chunk_type)
 
 
 @dataclass(frozen=True)
@@ -64,11 +81,13 @@ class Contract(Generic[In, Out]):
     agent: str
     input: type[In]
     output: type[Out]
+    chunk: type[Message] | None = field(default=None, kw_only=True)
+    """What comes before the output in a stream; None where nothing does, or the caller does not care."""
 
     @functools.cached_property
     def descriptor(self) -> ContractDescriptor:
         """The contract as data."""
-        return describe(self.input, self.output)
+        return describe(self.input, self.output, self.chunk)
 
     @property
     def input_type(self) -> str:
@@ -81,21 +100,38 @@ class Contract(Generic[In, Out]):
         return str(self.output.DESCRIPTOR.full_name)
 
 
-def describe(input_class: type[Message], output_class: type[Message]) -> ContractDescriptor:
-    """The contract of two message classes."""
+@dataclass(frozen=True)
+class StreamContract(Contract[In, Out], Generic[In, Chunk, Out]):
+    """A contract with chunks, for typed streams.
+
+    WRITER = StreamContract("writer", Topic, Essay, chunk=Paragraph)
+    async with mesh.stream(WRITER, Topic(...)) as stream:  # typed: of Paragraph, then Essay
+        ...
+    """
+
+    chunk: type[Chunk] = field(kw_only=True)
+
+
+def describe(
+    input_class: type[Message], output_class: type[Message], chunk_class: type[Message] | None = None
+) -> ContractDescriptor:
+    """The contract of two message classes, and of a third where there are chunks."""
     files: dict[str, Any] = {}
-    for descriptor in (input_class.DESCRIPTOR, output_class.DESCRIPTOR):
-        _collect(descriptor.file, files)
+    given = (input_class, output_class) if chunk_class is None else (input_class, output_class, chunk_class)
+    for message_class in given:
+        _collect(message_class.DESCRIPTOR.file, files)
     descriptor_set = descriptor_pb2.FileDescriptorSet()
     for file in files.values():
         file.CopyToProto(descriptor_set.file.add())
-    names = (str(input_class.DESCRIPTOR.full_name), str(output_class.DESCRIPTOR.full_name))
+    names = tuple(str(message_class.DESCRIPTOR.full_name) for message_class in given)
     serialized = descriptor_set.SerializeToString(deterministic=True)
-    return ContractDescriptor(*names, serialized, _hash(*names, serialized))
+    return ContractDescriptor(names[0], names[1], serialized, _hash(names, serialized), "".join(names[2:]))
 
 
 @functools.lru_cache(maxsize=256)
-def load_contract(input_type: str, output_type: str, descriptor_set: bytes) -> Contract[Message, Message]:
+def load_contract(
+    input_type: str, output_type: str, descriptor_set: bytes, chunk_type: str = ""
+) -> Contract[Message, Message]:
     """Message classes made from descriptors alone, in a pool of their own.
 
     Nothing of it touches the process's default pool, so contracts of strangers
@@ -109,13 +145,14 @@ def load_contract(input_type: str, output_type: str, descriptor_set: bytes) -> C
         files = descriptor_pb2.FileDescriptorSet.FromString(descriptor_set)
         for file in files.file:
             pool.Add(file)
-        found = [_find(pool, name) for name in (input_type, output_type)]
+        found = [_find(pool, name) for name in (input_type, output_type, *filter(None, (chunk_type,)))]
     except (DecodeError, TypeError, KeyError, ValueError) as error:
         raise InvalidArgument(
             f"the contract {input_type} -> {output_type} is not whole: {_line(error)}; "
             "send all files that both types need, dependencies first"
         ) from None
-    return Contract("", *(message_factory.GetMessageClass(descriptor) for descriptor in found))
+    taken, given, *chunks = (message_factory.GetMessageClass(descriptor) for descriptor in found)
+    return Contract("", taken, given, chunk=chunks[0] if chunks else None)
 
 
 def typed_service(contract: Contract[Any, Any]) -> str:
@@ -188,10 +225,10 @@ def _collect(file: Any, files: dict[str, Any]) -> None:
     files[file.name] = file
 
 
-def _hash(input_type: str, output_type: str, descriptor_set: bytes) -> str:
+def _hash(types: tuple[str, ...], descriptor_set: bytes) -> str:
     own = (file for file in descriptor_files(descriptor_set) if file.name != descriptor_pb2.DESCRIPTOR.name)
     files = sorted((file.name, _canonical(file)) for file in own)
-    digest = hashlib.sha256(f"{input_type}\n{output_type}\n".encode())
+    digest = hashlib.sha256("".join(f"{name}\n" for name in types).encode())
     for name, content in files:
         digest.update(f"{name}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()
@@ -208,9 +245,9 @@ def _canonical(file: descriptor_pb2.FileDescriptorProto) -> bytes:
 
 def _drop_default_json_names(message: descriptor_pb2.DescriptorProto) -> None:
     """protoc writes them into descriptor sets and leaves them out of generated code; both mean the same."""
-    for field in message.field:
-        if field.json_name == default_json_name(field.name):
-            field.ClearField("json_name")
+    for member in message.field:
+        if member.json_name == default_json_name(member.name):
+            member.ClearField("json_name")
     for nested in message.nested_type:
         _drop_default_json_names(nested)
 

@@ -70,17 +70,19 @@ def resume_position(request: registry_pb2.WatchRequest) -> Position | None:
 
 
 @functools.lru_cache(maxsize=32)
-def _contract(input_type: str, output_type: str, descriptor_set: bytes) -> ContractDescriptor:
+def _contract(input_type: str, output_type: str, descriptor_set: bytes, chunk_type: str) -> ContractDescriptor:
     """Checked and hashed once for a fleet that all says the same: it takes milliseconds.
 
     At most 32 MiB; half would do for a mesh of 16 contracts, twice is memory for rollouts that never are.
     """
-    proto = agent_pb2.Contract(input_type=input_type, output_type=output_type, descriptor_set=descriptor_set)
+    proto = agent_pb2.Contract(
+        input_type=input_type, output_type=output_type, descriptor_set=descriptor_set, chunk_type=chunk_type
+    )
     return ContractDescriptor.from_proto(proto)
 
 
-def _parts(contract: agent_pb2.Contract) -> tuple[str, str, bytes]:
-    return contract.input_type, contract.output_type, contract.descriptor_set
+def _parts(contract: agent_pb2.Contract) -> tuple[str, str, bytes, str]:
+    return contract.input_type, contract.output_type, contract.descriptor_set, contract.chunk_type
 
 
 def _ttl(request: registry_pb2.RegisterRequest, settings: RegistrySettings) -> float:

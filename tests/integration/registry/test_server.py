@@ -14,10 +14,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from atomesh.core.contract import describe
 from atomesh.core.errors import Conflict, InvalidArgument
 from atomesh.registry import CommitFailed, MemoryStorage, RegistryServer, RegistrySettings, SQLiteStorage
 from atomesh.registry.operations import Batch
 from atomesh.testing import ManualClock
+from atomesh.text.v1 import text_pb2
 from atomesh.v1 import agent_pb2, registry_pb2
 
 
@@ -113,6 +115,18 @@ async def test_the_contract_is_there_in_full_for_as_long_as_it_is_spoken(registr
         await caller.stub.Deregister(registry_pb2.DeregisterRequest(lease_id=granted.lease_id))
         with pytest.raises(grpc.aio.AioRpcError):
             await caller.stub.GetContract(registry_pb2.GetContractRequest(hash=endpoint.contract_hash))
+
+
+async def test_a_contract_is_registered_and_told_with_the_type_of_its_chunks(registry: Any) -> None:
+    chunks = describe(text_pb2.TextInput, text_pb2.TextOutput, text_pb2.Keyword)
+    async with registry() as (_, caller):
+        await caller.register(contract=chunks.to_proto())
+        told = await caller.stub.GetContract(registry_pb2.GetContractRequest(agent="text-processor"))
+        assert (told.contract, told.hash) == (chunks.to_proto(), chunks.hash)
+        await caller.register(address="127.0.0.1:5002", instance_id="older")  # as before there were chunks: fine
+        other = describe(text_pb2.TextInput, text_pb2.TextOutput, text_pb2.TextOptions).to_proto()
+        with pytest.raises(grpc.aio.AioRpcError, match=r"chunk type is atomesh\.text\.v1\.TextOptions"):
+            await caller.register(address="127.0.0.1:5003", instance_id="another", contract=other)
 
 
 async def test_a_wall_clock_that_jumps_expires_nobody(registry: Any) -> None:

@@ -25,6 +25,7 @@ from atomesh.registry.operations import Batch, Entry, Stored
 from atomesh.text.v1 import text_pb2
 
 TEXT = describe(text_pb2.TextInput, text_pb2.TextOutput)
+CHUNKS = describe(text_pb2.TextInput, text_pb2.TextOutput, text_pb2.Keyword)
 
 
 def read(path: Path) -> bytes:
@@ -163,7 +164,29 @@ async def test_a_newer_schema_is_refused_with_both_versions(path: Path) -> None:
     error = await refusal(path)
     assert isinstance(error, StoreForeign)
     assert "schema 7" in str(error)
-    assert "knows 1" in str(error)
+    assert "knows 2" in str(error)
+
+
+async def test_a_file_from_before_there_were_chunks_is_read_and_goes_on(path: Path) -> None:
+    await filled(path)
+    whole = await stored(path)
+    database = sqlite3.connect(path)
+    database.execute("ALTER TABLE contracts DROP COLUMN chunk_type")
+    database.execute("PRAGMA user_version=1")
+    database.close()
+    storage = SQLiteStorage(path)
+    assert await storage.load() == whole, "an upgrade must lose nothing"
+    await storage.commit(Batch(41, (), (), (CHUNKS,)))
+    await storage.close()
+    assert (await stored(path)).contracts == (TEXT, CHUNKS)
+
+
+async def test_a_contract_keeps_the_type_of_its_chunks(path: Path) -> None:
+    storage = SQLiteStorage(path)
+    await storage.load()
+    await storage.commit(Batch(1, (), (), (TEXT, CHUNKS)))
+    await storage.close()
+    assert set((await stored(path)).contracts) == {TEXT, CHUNKS}
 
 
 async def filled(path: Path) -> None:
@@ -206,6 +229,7 @@ async def test_a_truncated_file_is_refused(path: Path) -> None:
         "UPDATE meta SET value = 3 WHERE name = 'revision'",
         "UPDATE meta SET value = 'many' WHERE name = 'revision'",
         "DELETE FROM contracts",
+        "UPDATE contracts SET chunk_type = 'atomesh.text.v1.Keyword'",
     ],
 )
 async def test_rows_that_make_no_sense_are_refused(path: Path, damage: str) -> None:

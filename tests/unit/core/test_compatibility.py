@@ -11,6 +11,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto as Field
 
 from atomesh.core.compatibility import incompatibility
 from atomesh.core.contract import ContractDescriptor
+from atomesh.v1 import agent_pb2
 
 ONEOF = [descriptor_pb2.OneofDescriptorProto(name="choice")]
 REPEATED, REQUIRED = Field.LABEL_REPEATED, Field.LABEL_REQUIRED
@@ -194,6 +195,35 @@ def test_another_type_is_another_contract(protos: Any) -> None:
     assert incompatibility(old, new) == "input type is t.Out, was t.In"
     new = ContractDescriptor("t.In", "t.In", old.descriptor_set, "another")
     assert incompatibility(old, new) == "output type is t.In, was t.Out"
+
+
+def _chunky(protos: Any, kind: str = "Piece", *fields: Field) -> ContractDescriptor:
+    """`t.In` -> chunks of `t.<kind>` -> `t.Out`."""
+    plain = protos.contract(protos.message("Piece", *fields), protos.message("Scrap"))
+    return ContractDescriptor.from_proto(
+        agent_pb2.Contract(
+            input_type="t.In", output_type="t.Out", descriptor_set=plain.descriptor_set, chunk_type=f"t.{kind}"
+        )
+    )
+
+
+def test_an_agent_may_gain_and_lose_its_chunks(protos: Any, check: Any) -> None:
+    check(protos.contract(), _chunky(protos))
+    # What nobody else reads, nobody else minds: not even its fields.
+    f = protos.field
+    check(protos.contract(protos.message("Piece", f(1, "text"))), _chunky(protos, "Piece", f(1, "text", "int32")))
+
+
+def test_chunks_of_another_type_are_another_contract(protos: Any) -> None:
+    for old, new in (("Piece", "Scrap"), ("Scrap", "Piece")):
+        said = incompatibility(_chunky(protos, old), _chunky(protos, new))
+        assert said == f"chunk type is t.{new}, was t.{old}"
+
+
+def test_the_rules_for_fields_hold_in_chunks_as_well(protos: Any, check: Any) -> None:
+    f = protos.field
+    check(_chunky(protos, "Piece", f(1, "a")), _chunky(protos, "Piece", f(1, "a"), f(2, "b")))
+    check(_chunky(protos, "Piece", f(1, "a")), _chunky(protos, "Piece", f(1, "a", "int32")), "t.Piece.a", "int32")
 
 
 def test_files_and_comments_may_move(protos: Any, check: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, struct_pb2
+from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, struct_pb2, wrappers_pb2
 
-from atomesh.core import Contract
+from atomesh.core import Contract, StreamContract
 from atomesh.core.contract import (
     ContractDescriptor,
     default_json_name,
@@ -64,6 +64,38 @@ def test_the_hash_tells_contracts_apart() -> None:
     files = descriptor_files(TEXT.descriptor.descriptor_set)
     files[-1].message_type[0].field.add(name="newer", number=4711, type=9, label=1)
     assert _sent(TEXT.descriptor, files).hash != TEXT.descriptor.hash
+
+
+def test_chunks_are_part_of_a_contract_and_survive_the_wire() -> None:
+    stream = StreamContract("text-processor", text_pb2.TextInput, text_pb2.TextOutput, chunk=text_pb2.Keyword)
+    described = stream.descriptor
+    assert described.types == ("atomesh.text.v1.TextInput", "atomesh.text.v1.TextOutput", "atomesh.text.v1.Keyword")
+    proto = agent_pb2.Contract.FromString(described.to_proto().SerializeToString())
+    assert ContractDescriptor.from_proto(proto) == described
+    loaded = described.load()
+    assert loaded.chunk is not None
+    assert loaded.chunk.DESCRIPTOR.full_name == "atomesh.text.v1.Keyword"
+    assert described.hash != TEXT.descriptor.hash, "with chunks it is another contract"
+    assert Contract("x", text_pb2.TextInput, text_pb2.TextOutput, chunk=text_pb2.Keyword).descriptor == described
+
+
+def test_the_files_of_chunks_are_in_the_contract() -> None:
+    described = describe(struct_pb2.Struct, struct_pb2.Struct, duration_pb2.Duration)
+    names = [file.name for file in descriptor_files(described.descriptor_set)]
+    assert names == ["google/protobuf/struct.proto", "google/protobuf/duration.proto"]
+
+
+def test_the_hash_of_a_contract_without_chunks_is_what_it_was_before_there_were_any() -> None:
+    # Registries of both versions meet: a hash that moved would be another contract to them.
+    plain = describe(wrappers_pb2.StringValue, wrappers_pb2.StringValue)
+    assert plain.hash == "db537a93105699d1a9e7a4b3641e776116c2a76abe06e536d07f03303820243b"
+
+
+def test_chunks_that_the_descriptors_do_not_define_are_refused() -> None:
+    proto = TEXT.descriptor.to_proto()
+    proto.chunk_type = "atomesh.text.v1.Nope"
+    with pytest.raises(InvalidArgument, match="Nope"):
+        ContractDescriptor.from_proto(proto)
 
 
 @pytest.mark.parametrize(

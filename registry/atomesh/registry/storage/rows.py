@@ -33,7 +33,7 @@ def read(database: sqlite3.Connection, path: Path) -> Stored:
             contracts=tuple(
                 _contract(row)
                 for row in database.execute(
-                    "SELECT hash, input_type, output_type, descriptor_set, checksum FROM contracts"
+                    "SELECT hash, input_type, output_type, descriptor_set, checksum, chunk_type FROM contracts"
                 )
             ),
             superseded=tuple(row[0] for row in database.execute("SELECT lease FROM superseded ORDER BY seq")),
@@ -63,7 +63,7 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
     )
     database.executemany("DELETE FROM contracts WHERE hash = ?", [(name,) for name in batch.dropped_contracts])
     database.executemany(
-        "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?, ?, ?, ?)",
         [_contract_row(contract) for contract in batch.contracts],
     )
     if batch.superseded:
@@ -88,12 +88,18 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 
 def _contract_row(contract: ContractDescriptor) -> tuple[Any, ...]:
-    return _summed(contract.hash, contract.input_type, contract.output_type, contract.descriptor_set)
+    chunks = () if contract.chunk_type == "" else (contract.chunk_type,)
+    values = (contract.hash, contract.input_type, contract.output_type, contract.descriptor_set)
+    # Without chunks the sum is that of a file of layout 1, so that one of those need not be written anew.
+    return (*values, _summed(*values, *chunks)[-1], contract.chunk_type)
 
 
 def _contract(row: tuple[Any, ...]) -> ContractDescriptor:
-    contract_hash, input_type, output_type, descriptor_set = _checked(row)
-    return ContractDescriptor(input_type, output_type, descriptor_set, contract_hash)
+    contract_hash, input_type, output_type, descriptor_set, _, chunk_type = row
+    contract = ContractDescriptor(input_type, output_type, descriptor_set, contract_hash, chunk_type)
+    if _contract_row(contract) != row:
+        raise ValueError(f"the checksum of the row {contract_hash!r:.80} is wrong")
+    return contract
 
 
 def _summed(*values: Any) -> tuple[Any, ...]:

@@ -5,7 +5,8 @@
     contracts(hash)             every contract that somebody speaks, a checksum
     superseded(seq, lease)      fingerprints whose owners must hear that they were replaced
 
-`application_id` says whose file it is, `user_version` which layout it has.
+`application_id` says whose file it is, `user_version` which layout it has: 2 has
+`chunk_type` in contracts, and a file of 1 is made one of 2 when it is opened.
 SQLite keeps no checksum of a page: `integrity_check` sees a broken tree, not a
 broken value. So the rows that matter carry a CRC.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from atomesh.registry.errors import StorageError, StoreCorrupt, StoreForeign, StoreInUse, StoreUnusable
 
 APPLICATION_ID = 0x41544D53  # "ATMS"
-VERSION = 1
+VERSION = 2
 
 _MAGIC = b"SQLite format 3\0"  # https://sqlite.org/fileformat2.html#magic_header_string
 
@@ -40,7 +41,8 @@ _TABLES = (
         input_type TEXT NOT NULL,
         output_type TEXT NOT NULL,
         descriptor_set BLOB NOT NULL,
-        checksum INTEGER NOT NULL
+        checksum INTEGER NOT NULL,
+        chunk_type TEXT NOT NULL DEFAULT ''
     ) WITHOUT ROWID""",
     "CREATE TABLE superseded (seq INTEGER PRIMARY KEY AUTOINCREMENT, lease TEXT NOT NULL UNIQUE)",
 )
@@ -77,13 +79,15 @@ def check_schema(database: sqlite3.Connection, path: Path) -> bool:
         raise StoreForeign(
             f"{path} is not a registry's store (another program's SQLite file); move it away or name another place"
         )
-    if version != VERSION:
+    if not 1 <= version <= VERSION:
         raise StoreForeign(
             f"{path} has schema {version}, this atomesh knows {VERSION}; run the version that wrote it, or move it away"
         )
     complaint = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if complaint != "ok":
         raise corrupt(path, str(complaint))
+    if version == 1:
+        _upgrade(database)
     return False
 
 
@@ -95,6 +99,14 @@ def create_schema(database: sqlite3.Connection, store_id: str) -> None:
     database.execute(f"PRAGMA application_id={APPLICATION_ID}")
     database.execute(f"PRAGMA user_version={VERSION}")
     database.executemany("INSERT INTO meta VALUES (?, ?)", [("store_id", store_id), ("revision", 0)])
+    database.execute("COMMIT")
+
+
+def _upgrade(database: sqlite3.Connection) -> None:
+    """Makes a file of layout 1 one of layout 2, all at once. Its checksums stay: see `rows`."""
+    database.execute("BEGIN IMMEDIATE")
+    database.execute("ALTER TABLE contracts ADD COLUMN chunk_type TEXT NOT NULL DEFAULT ''")
+    database.execute(f"PRAGMA user_version={VERSION}")
     database.execute("COMMIT")
 
 
