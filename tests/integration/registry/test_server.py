@@ -123,10 +123,10 @@ async def test_a_contract_is_registered_and_told_with_the_type_of_its_chunks(reg
         await caller.register(contract=chunks.to_proto())
         told = await caller.stub.GetContract(registry_pb2.GetContractRequest(agent="text-processor"))
         assert (told.contract, told.hash) == (chunks.to_proto(), chunks.hash)
-        await caller.register(address="127.0.0.1:5002", instance_id="older")  # as before there were chunks: fine
+        await caller.register(address="127.0.0.1:5002", instance_id="instance-2")  # as before there were chunks: fine
         other = describe(text_pb2.TextInput, text_pb2.TextOutput, text_pb2.TextOptions).to_proto()
         with pytest.raises(grpc.aio.AioRpcError, match=r"chunk type is atomesh\.text\.v1\.TextOptions"):
-            await caller.register(address="127.0.0.1:5003", instance_id="another", contract=other)
+            await caller.register(address="127.0.0.1:5003", instance_id="instance-3", contract=other)
 
 
 async def test_a_wall_clock_that_jumps_expires_nobody(registry: Any) -> None:
