@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, get_type_hints
 
@@ -93,6 +93,28 @@ def expanded(verb: Callable[..., Any]) -> Callable[..., Any]:
     setattr(flat, "__signature__", signature)  # noqa: B010 # not an attribute that mypy knows of a function
     flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return flat
+
+
+def as_typed(group: Any, *, without: Collection[str] = ()) -> list[str]:
+    """The flags of a value object as somebody would type them, those that were given; for a process that gets them too."""
+    words: list[str] = []
+    for name, hint in get_type_hints(type(group), include_extras=True).items():
+        value = getattr(group, name)
+        if value is None or value == [] or name in without:
+            continue
+        yes, _, no = _option(hint).partition("/")
+        if isinstance(value, bool):
+            words += [yes if value else no]
+        else:
+            words += [f"{yes}={item}" for item in (value if isinstance(value, list) else [value])]
+    return words
+
+
+def _option(hint: Any) -> str:
+    """`--slots`, or `--memory/--no-memory`."""
+    # typer takes the first name for the default until it makes the command.
+    names = (name for data in hint.__metadata__ for name in (data.default, *data.param_decls))
+    return next(name for name in names if isinstance(name, str))
 
 
 def _parameters(group: type) -> list[inspect.Parameter]:

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
 import typer
@@ -22,6 +22,7 @@ import typer
 from atomesh.cli._errors import CliError, ExitCode
 
 WITH_PARENT = "--with-parent"
+_ERROR = "error: "
 WithParent = Annotated[bool, typer.Option(WITH_PARENT, hidden=True)]
 
 READY_SECONDS = 20.0
@@ -32,6 +33,14 @@ STOP_SECONDS = 30.0
 """After SIGTERM, before SIGKILL: an agent's own drain takes at most 25."""
 
 _KEPT_LINES = 20
+
+_LONGEST_LINE = 1 << 16
+"""Bytes. A line above it comes in pieces: twice of it is memory for what nobody
+reads, and a quarter would cut the longest honest log records."""
+
+_LAST_WORDS_SECONDS = 1.0
+"""For what an ended process wrote to be read, which is there already. Only a
+process that it left behind, and that holds its output open, makes us wait."""
 
 
 class Child:
@@ -45,7 +54,7 @@ class Child:
         *,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`heard(name, line)` is given what it writes to stderr. Nothing is started yet."""
+        """`heard(name, line)` is given what it logs and prints. Nothing is started yet."""
         self._environment = None if environment is None else dict(environment)
         self.name = name
         self.ready: dict[str, Any] = {}
@@ -54,6 +63,8 @@ class Child:
         self._heard = heard
         self._last: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: asyncio.subprocess.Process | None = None
+        self._transport: asyncio.SubprocessTransport | None = None
+        self._exited: asyncio.Future[None] | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._told: asyncio.Future[dict[str, Any]] | None = None
         self.stopping = False
@@ -83,41 +94,39 @@ class Child:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self) -> None:
-        """Starts it and returns once it is ready.
+    async def start(self, patience: float | None = READY_SECONDS) -> None:
+        """Starts it and returns once it is ready; `patience` in seconds, None for as long as it takes.
 
         Raises:
             CliError: it ended before, with its own last words, or is not ready in time.
+            OSError: the system has no process for it.
         """
         self._told = asyncio.get_running_loop().create_future()
-        self._process = await asyncio.create_subprocess_exec(
-            *self._arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environment,
-            # Ctrl-C goes to the whole group of the terminal; who stops when is ours to say.
-            start_new_session=True,
-        )
+        self._process = await self._spawned()
+        if self.stopping:  # said while there was no process to tell it
+            self.terminate()
         self._readers = [asyncio.create_task(self._read_stdout()), asyncio.create_task(self._read_stderr())]
-        ended: asyncio.Task[Any] = asyncio.create_task(self._process.wait())
+        ended: asyncio.Task[Any] = asyncio.create_task(self._ended())
         try:
-            await asyncio.wait({self._told, ended}, timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._told, ended}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             if self._told.done():
                 self.ready = self._told.result()
                 return
             if ended.done():
                 raise await self._last_words()
-            raise CliError(f"{self.name} is not ready after {READY_SECONDS:g} s; try again", ExitCode.FAILED)
+            raise CliError(f"{self.name} is not ready after {patience:g} s; try again", ExitCode.FAILED)
         finally:
             ended.cancel()
 
     async def wait(self) -> int:
         """Its exit code, negative for a signal, once it has ended."""
-        if self._process is None:
-            return 0
-        code = await self._process.wait()
-        await asyncio.gather(*self._readers)
+        code = await self._ended()
+        if self._readers:
+            await asyncio.wait(self._readers, timeout=_LAST_WORDS_SECONDS)
+            for reader in self._readers:
+                reader.cancel()
+        if self._transport is not None:
+            self._transport.close()
         return code
 
     def kill(self) -> None:
@@ -146,6 +155,28 @@ class Child:
             return f"by {signal.Signals(-code).name}"
         return f"with exit code {code}"
 
+    async def _spawned(self) -> asyncio.subprocess.Process:
+        loop = asyncio.get_running_loop()
+        exited = self._exited = loop.create_future()
+        self._transport, protocol = await loop.subprocess_exec(
+            lambda: _Protocol(exited),
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self._environment,
+            # Ctrl-C goes to the whole group of the terminal; who stops when is ours to say.
+            start_new_session=True,
+        )
+        return asyncio.subprocess.Process(self._transport, protocol, loop)
+
+    async def _ended(self) -> int:
+        """Its exit code, whoever holds its output open still."""
+        if self._process is None or self._exited is None:
+            return 0
+        await asyncio.shield(self._exited)
+        return self._process.returncode or 0
+
     def _send(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -154,7 +185,7 @@ class Child:
     async def _last_words(self) -> CliError:
         """The error that it ended with, as ours."""
         code = await self.wait()
-        said = [line.removeprefix("error: ") for line in self._last if line.startswith("error: ")]
+        said = [line.removeprefix(_ERROR) for line in self._last if line.startswith(_ERROR)]
         known = code in ExitCode._value2member_map_ and code != 0
         return CliError(
             said[-1] if said else f"{self.name} ended {self.how_it_ended()} before it was ready",
@@ -164,20 +195,57 @@ class Child:
     async def _read_stdout(self) -> None:
         if self._process is None or self._process.stdout is None:
             return
-        async for line in self._process.stdout:
-            with contextlib.suppress(ValueError):
-                said = json.loads(line)
-                if self._told is not None and not self._told.done() and said.get("event") == "ready":
-                    self._told.set_result(said)
+        async for line in _lines(self._process.stdout):
+            said = _event(line)
+            if said is None:
+                self._heard(self.name, line)
+            elif self._told is not None and not self._told.done() and said["event"] == "ready":
+                self._told.set_result(said)
 
     async def _read_stderr(self) -> None:
         if self._process is None or self._process.stderr is None:
             return
-        async for raw in self._process.stderr:
-            line = raw.decode("utf-8", "replace").rstrip("\n")
+        async for line in _lines(self._process.stderr):
             self._last.append(line)
-            if self.ready:
+            # The error that it does not start with is told by whoever started it.
+            if self.ready or not line.startswith(_ERROR):
                 self._heard(self.name, line)
+
+
+class _Protocol(asyncio.subprocess.SubprocessStreamProtocol):
+    """Tells when the process has ended, which `Process.wait` in some Pythons tells only once its pipes are closed."""
+
+    def __init__(self, exited: asyncio.Future[None]) -> None:
+        super().__init__(_LONGEST_LINE, asyncio.get_running_loop())
+        self._exited = exited
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        if not self._exited.done():
+            self._exited.set_result(None)
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+    """Its lines, whatever their length: a reader that stops at one would let the writer block on a full pipe."""
+    rest = b""
+    while chunk := await stream.read(_LONGEST_LINE):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) >= _LONGEST_LINE:
+            lines.append(rest)
+            rest = b""
+        for line in lines:
+            yield line.decode("utf-8", "replace")
+    if rest:
+        yield rest.decode("utf-8", "replace")
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """What a verb says of itself with --json; None for what its agent's author prints."""
+    with contextlib.suppress(ValueError):
+        said = json.loads(line)
+        if isinstance(said, dict) and "event" in said:
+            return said
+    return None
 
 
 def end_with_parent() -> None:

@@ -118,6 +118,9 @@ class ServeSection(Section):
     """Seconds that running calls may take at the end."""
     ttl: Seconds | None = None
     """Seconds that the lease lasts; the registry's default where unset."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes, each an endpoint of its own. At most as many as the cores of a
+    large machine: a thousand is a typing mistake, and costs 60 GB."""
 
 
 class UpSection(Section):

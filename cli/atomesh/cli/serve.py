@@ -1,4 +1,4 @@
-"""`atomesh serve MODULE:CLASS...`: agents of one's own, in one process."""
+"""`atomesh serve MODULE:CLASS...`: agents of one's own, in one process or in several workers."""
 
 from __future__ import annotations
 
@@ -50,6 +50,10 @@ class ServeFlags(Dialling):
     serve_ttl: Annotated[
         float | None, typer.Option("--ttl", metavar="SECONDS", help="The lease [the registry's default].")
     ] = None
+    serve_workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", help="Processes, each an endpoint of its own, 1 to 256 [1]."),
+    ] = None
 
 
 def serve(
@@ -62,9 +66,13 @@ def serve(
 ) -> int:
     """Serve agents until Ctrl-C, SIGTERM or a drain; what runs then is finished.
 
+    With --workers each process has slots, a lease, metrics and an address of
+    its own: a port that is given counts up. One that crashes is started again.
+
     \b
     atomesh serve my_module:MyAgent
     atomesh serve text-processor --slots 8 --label tier=batch
+    atomesh serve text-processor --workers 4 --bind 127.0.0.1:7500
     atomesh serve my_module:MyAgent --bind 0.0.0.0:7500 --advertise host.example:7500 --insecure
     """
     from atomesh.cli._loading import load_agents
@@ -73,6 +81,11 @@ def serve(
 
     settings = load(flags)
     configure(settings)
+    # A worker is kept by its supervisor and has none of its own, whatever its environment says.
+    if settings.serve.workers > 1 and not with_parent:
+        from atomesh.cli._workers import run_workers
+
+        return asyncio.run(run_workers(classes, flags, settings, as_json=as_json))
     agents = load_agents(classes, single="--name" if settings.serve.name else "")
     return asyncio.run(_serve(agents, settings, as_json=as_json, with_parent=with_parent))
 
@@ -81,10 +94,10 @@ async def _serve(agents: list[Agent[Any, Any]], settings: Settings, *, as_json: 
     from atomesh.agents import AgentServer, run_until_signal
 
     server = AgentServer(agents, **_options(settings))
-    await server.start()
-    telling = asyncio.create_task(_tell(server, settings, as_json=as_json), name="tell")
     if with_parent:
         end_with_parent()
+    await server.start()
+    telling = asyncio.create_task(_tell(server, settings, as_json=as_json), name="tell")
     try:
         return await run_until_signal(server)
     finally:

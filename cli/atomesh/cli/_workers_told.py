@@ -1,0 +1,103 @@
+"""What is said of workers: one line when they are up, their logs under their names, events for programs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from atomesh.cli._output import escape, note, say, say_json
+from atomesh.cli._places import spans
+
+if TYPE_CHECKING:
+    from atomesh.cli._processes import Child
+    from atomesh.cli._settings import Settings
+    from atomesh.cli._supervision import Exit
+
+log = logging.getLogger("atomesh.workers")
+
+
+class Told:
+    """Results on stdout, the rest on stderr, as every verb."""
+
+    def __init__(self, classes: Sequence[str], settings: Settings, *, log_json: bool, as_json: bool) -> None:
+        """Until a worker says what its agents are called, they go by what was typed."""
+        self._agents = settings.serve.name or "+".join(name.rpartition(":")[2] for name in classes)
+        self._registry = settings.mesh.registry
+        self._log_json = log_json
+        self._as_json = as_json
+        self._count = settings.serve.workers
+        self._starting = set(range(1, self._count + 1))
+        self._up: dict[int, Child] = {}
+        self._starts = dict.fromkeys(self._starting, 0)
+        self._refusals: set[str] = set()
+        self._held: list[str] = []
+        """Of workers that did not start while none has: where none can, one line says why, and not one for each."""
+
+    def name(self, number: int) -> str:
+        """`text-processor/2`."""
+        return f"{self._agents}/{number}"
+
+    def heard(self, number: int, _: str, line: str) -> None:
+        """What a worker logs and prints: JSON with its name in it, text with its name before it."""
+        if self._log_json and line.startswith('{"') and line.endswith("}"):
+            note(f'{{"worker": {json.dumps(self.name(number))}, {line[1:]}')
+        else:
+            note(f"{self.name(number)}: {line}")
+
+    def ready(self, number: int, child: Child) -> None:
+        """It serves."""
+        self._agents = "+".join(child.ready["agents"])
+        self._up[number] = child
+        self._starts[number] += 1
+        self._let_go()
+        if self._as_json:
+            said = {"worker": self.name(number), "starts": self._starts[number]}
+            say_json({"event": "ready", **said, **{key: child.ready[key] for key in child.ready if key != "event"}})
+        for refusal in child.ready["refusals"]:
+            if refusal not in self._refusals:
+                self._refusals.add(refusal)
+                note(f"the registry refused: {refusal}; calls by address work all the same")
+        if number not in self._starting:
+            log.info("%s is up again on %s (pid %d)", self.name(number), child.address, child.pid)
+        self._first_start_over(number)
+
+    def ended(self, number: int, child: Child, how: Exit, delay: float | None) -> None:
+        """It has ended, or did not start; it is started again in `delay` seconds, None for never."""
+        self._up.pop(number, None)
+        name = self.name(number)
+        about = {"worker": name, "pid": child.pid, "exit_code": child.exit_code}
+        if delay is not None:
+            where = f"{child.address}, pid {child.pid}" if child.address else f"pid {child.pid}"
+            self._held.append(f"{name} ({where}): {how.reason}; started again in {delay:.1f} s")
+            self._let_go()
+            if self._as_json:
+                say_json({"event": "restarting", **about, "reason": how.reason, "seconds": round(delay, 3)})
+        elif self._as_json:
+            say_json({"event": "ended", **about, "reason": how.reason})
+        self._first_start_over(number)
+
+    def _let_go(self) -> None:
+        if any(self._starts.values()):
+            for line in self._held:
+                log.warning(line)
+            self._held.clear()
+
+    def _first_start_over(self, number: int) -> None:
+        """The one line, once each worker was ready or was not."""
+        if number not in self._starting:
+            return
+        self._starting.discard(number)
+        if not self._starting and self._up and not self._as_json:
+            say(escape(self._line()))
+
+    def _line(self) -> str:
+        up = list(self._up.values())
+        count = f"{len(up)} workers" if len(up) == self._count else f"{len(up)} of {self._count} workers"
+        known = sum(bool(child.ready["registered"]) for child in up)
+        where = (
+            "registered with" if known == len(up) else f"{known} registered with" if known else "not registered with"
+        )
+        pages = f"metrics at /metrics of {spans([child.http for child in up])}"
+        return f"{self._agents}: {count} on {spans([child.address for child in up])}, {where} {self._registry}, {pages}"
