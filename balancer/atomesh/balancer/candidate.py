@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import Enum
 
 from atomesh.balancer.ejection import Ejection
+from atomesh.balancer.ewma import PeakEwma
 from atomesh.core.endpoint import Endpoint, State
 
 
@@ -29,15 +30,20 @@ class Candidate:
 
     __slots__ = (
         "carried_until",
+        "credit",
         "ejection",
         "endpoint",
         "in_flight",
+        "muxed",
         "others",
         "others_at",
+        "pace",
         "refusing",
         "shut_until",
+        "silent",
         "slots",
         "subchannel",
+        "weight",
     )
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -45,6 +51,12 @@ class Candidate:
         self.endpoint = endpoint
         self.slots = max(1, endpoint.slots)
         self.subchannel = SubchannelState.IDLE
+        self.muxed = False
+        """It has a mux, so that slots there can be demanded."""
+        self.silent = False
+        """Its mux does not answer: nothing new is sent there."""
+        self.weight = 1.0
+        """How fast it is beside others, as it says."""
         self.ejection = Ejection()
         self.in_flight = 0
         """Attempts of this client that have not ended."""
@@ -57,6 +69,10 @@ class Candidate:
         self.others = 0
         """Executions of other clients there, as of `others_at`."""
         self.others_at = -LOAD_NEWS_SECONDS
+        self.credit = 0
+        """Turns that weighted round robin owes it, in slots."""
+        self.pace: PeakEwma | None = None
+        """Its latency, where a policy wants to know."""
 
     def update(self, endpoint: Endpoint) -> None:
         """Takes the endpoint as it is now; what the client learnt of the instance stays."""
@@ -71,8 +87,23 @@ class Candidate:
         self.others = max(0, in_flight - self.in_flight)
         self.others_at = now
 
+    def told(self, in_flight: int, yours: int, now: float) -> None:
+        """Takes the word of a mux: how many slots are taken, and how many of them by this client."""
+        self.others = in_flight - yours if in_flight > yours else 0
+        self.others_at = now
+
+    def free(self, fresh: float) -> int:
+        """Slots that are believed free; news from before `fresh` is not believed."""
+        free = self.slots - self.in_flight
+        return free - self.others if self.others_at > fresh else free
+
     def takes(self, now: float) -> bool:
         """Whether a slot is believed free: never more own attempts than slots, and not while it says it is full."""
         if self.in_flight >= self.slots or self.shut_until > now:
             return False
         return not self.ejection.probing or self.in_flight == 0
+
+    def load(self, now: float) -> float:
+        """The share of its slots in use: by this client, and by others as far as there is fresh news."""
+        own = self.in_flight
+        return (own + self.others if self.others_at > now - LOAD_NEWS_SECONDS else own) / self.slots

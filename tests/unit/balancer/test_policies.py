@@ -1,6 +1,7 @@
 """Each policy chooses as its name says, and only what has a slot free."""
 
 import random
+from collections import Counter
 
 import pytest
 
@@ -60,10 +61,44 @@ def test_a_half_open_endpoint_gets_one_call_at_a_time(policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_idle_equals_take_turns(policy: str) -> None:
+def test_idle_equals_share_the_calls(policy: str) -> None:
     candidates = fleet(4, 4, 4)
     picker = POLICIES[policy](random.Random(1)).picker(candidates)
-    assert {id(picker.pick(NOW)) for _ in range(3)} == {id(c) for c in candidates}
+    drawn = policy in ("random", "p2c", "peak_ewma")
+    assert {id(picker.pick(NOW)) for _ in range(100 if drawn else 3)} == {id(c) for c in candidates}
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_clients_do_not_all_begin_with_the_same_endpoint(policy: str) -> None:
+    candidates = fleet(4, 4, 4, 4)
+    first = {id(POLICIES[policy](random.Random(seed)).picker(candidates).pick(NOW)) for seed in range(40)}
+    assert len(first) == 4, "where clients begin must differ from client to client"
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_one_seed_makes_the_same_picks(policy: str) -> None:
+    def picks() -> list[str]:
+        rng = random.Random(7)
+        picker = POLICIES[policy](rng).picker(fleet(1, 2, 3, 4))
+        made = []
+        for step in range(200):
+            picked = picker.pick(NOW + step, key=str(step % 7))
+            assert picked is not None
+            picked.in_flight = (picked.in_flight + 1) % picked.slots
+            made.append(picked.endpoint.address)
+        return made
+
+    assert picks() == picks()
+
+
+def test_random_gives_each_the_same_chance_also_when_most_are_full() -> None:
+    candidates = fleet(*(1 for _ in range(32)))
+    for full in candidates[3:]:
+        full.in_flight = 1
+    picker = POLICIES["random"](random.Random(3)).picker(candidates)
+    counts = Counter(id(picker.pick(NOW)) for _ in range(3_000))
+    assert len(counts) == 3
+    assert min(counts.values()) > 900, "three are free, a third each (sd 26)"
 
 
 def test_weighted_least_outstanding_fills_in_proportion_to_slots() -> None:

@@ -9,8 +9,13 @@ from types import MappingProxyType
 
 from atomesh.balancer.policies.base import Learner, Picker, Policy
 from atomesh.balancer.policies.least_connections import LeastConnections
+from atomesh.balancer.policies.p2c import PowerOfTwoChoices
+from atomesh.balancer.policies.peak_ewma import PeakEwmaPolicy
+from atomesh.balancer.policies.random_choice import RandomChoice
+from atomesh.balancer.policies.rendezvous import Rendezvous
 from atomesh.balancer.policies.round_robin import RoundRobin
 from atomesh.balancer.policies.weighted_least_outstanding import WeightedLeastOutstanding
+from atomesh.balancer.policies.weighted_round_robin import WeightedRoundRobin
 from atomesh.core.errors import InvalidArgument
 
 DEFAULT_POLICY = "weighted_least_outstanding"
@@ -20,6 +25,11 @@ POLICIES: Mapping[str, Callable[[random.Random], Policy]] = MappingProxyType(
         "weighted_least_outstanding": WeightedLeastOutstanding,
         "least_connections": LeastConnections,
         "round_robin": RoundRobin,
+        "weighted_round_robin": WeightedRoundRobin,
+        "p2c": PowerOfTwoChoices,
+        "peak_ewma": PeakEwmaPolicy,
+        "rendezvous": Rendezvous,
+        "random": RandomChoice,
     }
 )
 
@@ -42,9 +52,14 @@ __all__ = [
     "POLICIES",
     "Learner",
     "LeastConnections",
+    "PeakEwmaPolicy",
     "Picker",
     "Policy",
+    "PowerOfTwoChoices",
+    "RandomChoice",
+    "Rendezvous",
     "RoundRobin",
     "WeightedLeastOutstanding",
+    "WeightedRoundRobin",
     "check_policy",
 ]
