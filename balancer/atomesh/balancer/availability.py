@@ -1,7 +1,7 @@
 """Whether an endpoint can be picked: the one place that decides it.
 
-Three things have a say: what the registry last told of it, its connection, and
-its record of failures. There is no second breaker beside this.
+Four things have a say: what the registry last told of it, its connection, its
+mux, which may stand and be silent, and its record of failures. There is no second breaker beside this.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Availability(Enum):
     PICKED_LAST = "picked_last"
     EJECTED = "ejected"
     NOT_CONNECTED = "not_connected"
+    SILENT = "silent"
     NOT_SERVING = "not_serving"
 
 
@@ -28,6 +29,8 @@ def availability(candidate: Candidate) -> Availability:
         return Availability.NOT_SERVING
     if candidate.subchannel is not SubchannelState.READY:
         return Availability.NOT_CONNECTED
+    if candidate.silent:
+        return Availability.SILENT
     if candidate.ejection.active:
         return Availability.EJECTED
     return Availability.PICKED if candidate.endpoint.state is State.SERVING else Availability.PICKED_LAST

@@ -3,13 +3,14 @@
 What comes in: updates of the resolver, states of connections, calls, and how
 attempts ended. What goes out: picks at once, or assignments of calls that
 waited. A call waits while no endpoint has a slot free, in the order of
-deadlines, and is bound to the first slot that is.
+deadlines, and is bound to the first slot that is: granted by an endpoint with a
+mux, which is told how many wait (`demand`), or believed free at one without.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,6 +49,11 @@ REFUSAL_SECONDS = 0.01
 """How long an endpoint that refused for want of a slot is left alone where it
 does not say."""
 
+DEMANDED_FROM = 16
+"""Muxes that are told of calls that wait. The first free of so many comes as soon
+as the first of all, and a fleet of a thousand is not sent a thousand frames for
+each call; half is late where endpoints have one slot and calls are long."""
+
 NO_WEIGHT = "of a version without a share"
 
 
@@ -59,10 +65,28 @@ class Observer(Protocol):
         ...
 
 
+class Grant(Protocol):
+    """A slot that an endpoint has promised."""
+
+    def give_back(self) -> None:
+        """It is not needed after all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class MuxView:
+    """What the mux to an endpoint says of it."""
+
+    slots: int
+    weight: float
+    silent: bool
+    draining: bool
+
+
 class Pick:
     """An endpoint for one attempt, its load already counted. `done` must follow, once."""
 
-    __slots__ = ("_balancer", "_begun", "_learner", "candidate")
+    __slots__ = ("_balancer", "_begun", "_learner", "candidate", "grant")
 
     def __init__(
         self, balancer: Balancer, candidate: Candidate, now: float = 0.0, learner: Learner | None = None
@@ -71,6 +95,8 @@ class Pick:
         self._balancer: Balancer | None = balancer
         self._begun = now
         self._learner = learner
+        self.grant: Grant | None = None
+        """The slot that was promised for it; whoever uses it takes it out of here."""
         self.candidate = candidate
         candidate.in_flight += 1
 
@@ -84,6 +110,8 @@ class Pick:
         balancer, self._balancer = self._balancer, None
         if balancer is None:
             return
+        if self.grant is not None:
+            self.grant.give_back()
         balancer._done(self.candidate, now, error, running)
         if self._learner is not None:
             outcome = Outcome.SUCCESS if error is None else outcome_of(error)
@@ -121,7 +149,10 @@ class Balancer:
         self._routes = Routes(rng, filters)
         self._first: list[Candidate] = []
         self._last: list[Candidate] = []
+        self._muxed: frozenset[Candidate] = frozenset()
+        self._all_muxed = True
         self._stranded_since: float | None = None
+        self._demanded_at = 0
         self._waiting = WaitingCalls()
         self.dirty = False
         """Something changed that may let a waiting call go: `step` is due."""
@@ -154,16 +185,23 @@ class Balancer:
         if self.synced and not self._ever:
             raise errors.UnknownAgent(f"no agent {self.agent!r} is registered; `atomesh agents` lists those that are")
 
-    def connected(self, address: str, state: SubchannelState, now: float) -> None:
-        """Takes the state of a connection."""
+    def connected(self, address: str, state: SubchannelState, now: float, mux: MuxView | None = None) -> None:
+        """Takes the state of a connection, and what the mux on it says; None where calls go without one."""
         candidate = self.candidates.get(address)
-        if candidate is None or candidate.subchannel is state:
+        if candidate is None:
             return
-        candidate.subchannel = state
-        if state is SubchannelState.READY:
+        before = (candidate.subchannel, candidate.muxed, candidate.silent, candidate.refusing)
+        if state is SubchannelState.READY and candidate.subchannel is not state:
             candidate.refusing = False  # a new connection: what the last one did is over
             candidate.shut_until = 0.0
-        self._rebuild(now)
+        candidate.subchannel = state
+        candidate.muxed = mux is not None
+        candidate.silent = mux is not None and mux.silent
+        if mux is not None:
+            candidate.slots, candidate.weight = max(1, mux.slots), mux.weight
+            candidate.refusing = candidate.refusing or mux.draining
+        if before != (candidate.subchannel, candidate.muxed, candidate.silent, candidate.refusing):
+            self._rebuild(now)
 
     def submit(self, call: Call, now: float) -> Pick | None:
         """An endpoint for the call; None where it waits from now on, see `step`.
@@ -192,7 +230,35 @@ class Balancer:
         """The caller of a waiting call went away."""
         self._waiting.remove(call)
 
+    def granted(self, address: str, grant: Grant, grants: int, now: float) -> list[Assignment]:
+        """An endpoint has promised slots: the waiting calls that get them. What is left over is to be given back."""
+        candidate = self.candidates.get(address)
+        assignments: list[Assignment] = []
+        while grants and candidate is not None and self._may_use(candidate):
+            call = self._waiting.first()
+            if call is None:
+                break
+            if call.deadline <= now:
+                assignments.append(self._assign(call, self._too_late(), now))
+                continue
+            pick = Pick(self, candidate, now, self._routes.of(call).learner)
+            pick.grant = grant
+            assignments.append(self._assign(call, pick, now))
+            grants -= 1
+        return assignments
+
     # -- what goes out -------------------------------------------------------
+
+    def demands(self) -> dict[str, int]:
+        """How many slots to demand, by address; what is not named is not wanted."""
+        waiting = len(self._waiting)
+        if not waiting:
+            return {}
+        wanted = [c for c in (*self._first, *self._last) if c.muxed and self._may_use(c)]
+        if len(wanted) > DEMANDED_FROM:
+            start = self._demanded_at % len(wanted)
+            wanted = (wanted + wanted)[start : start + DEMANDED_FROM]
+        return {candidate.endpoint.address: min(waiting, candidate.slots) for candidate in wanted}
 
     def step(self, now: float) -> list[Assignment]:
         """The waiting calls that go now, and those that have waited in vain."""
@@ -213,7 +279,7 @@ class Balancer:
         first, longest = self._waiting.first(), self._waiting.longest()
         if first is not None and longest is not None:
             times.append(first.deadline)
-            times += [c.shut_until for c in (*self._first, *self._last) if c.shut_until > now]
+            times += [c.shut_until for c in (*self._first, *self._last) if c.shut_until > now and not c.muxed]
             if self._stranded_since is not None:
                 times.append(self._gives_up_at(longest))
         return min(times, default=None)
@@ -235,10 +301,12 @@ class Balancer:
 
     # -- inside --------------------------------------------------------------
 
-    def _pick(self, call: Call, now: float) -> Pick | None:
+    def _pick(self, call: Call, now: float, but: Collection[Candidate] | None = None) -> Pick | None:
+        """An endpoint for the call, none of those `but`; where that is None, of those that it was tried at."""
         route = self._routes.of(call)
+        tried = call.tried if but is None else but
         for picker in route.pickers:
-            candidate = picker.pick(now, call.tried, call.session)
+            candidate = picker.pick(now, tried, call.session)
             if candidate is not None:
                 return Pick(self, candidate, now, route.learner)
         return None
@@ -249,15 +317,27 @@ class Balancer:
                 f"{self._max_waiting} calls already wait for a slot of {self.agent}; "
                 "send fewer at once, or add endpoints"
             )
+        if not self._waiting:
+            self._demanded_at += DEMANDED_FROM
         self._waiting.add(call, now)
+
+    def _may_use(self, candidate: Candidate) -> bool:
+        """Whether a slot there would be used: not while it is ejected, and one at a time while it is half-open."""
+        if availability(candidate) not in (Availability.PICKED, Availability.PICKED_LAST):
+            return candidate in self._first  # panic
+        return not (candidate.ejection.probing and candidate.in_flight)
+
+    def _too_late(self) -> AtomeshError:
+        return errors.DeadlineExceeded(
+            f"no endpoint of {self.agent} had a slot free in time ({self._capacity()})", executed=False
+        )
 
     def _settle(self, call: Call, now: float) -> Pick | AtomeshError | None:
         """What a waiting call gets; None where it goes on waiting."""
         if call.deadline <= now:
-            return errors.DeadlineExceeded(
-                f"no endpoint of {self.agent} had a slot free in time ({self._capacity()})", executed=False
-            )
-        picked = self._pick(call, now)
+            return self._too_late()
+        # A mux grants what comes free; asking it for less would only be refused.
+        picked = None if self._all_muxed else self._pick(call, now, self._muxed)
         if picked is None and call.returns and (self._first or self._last):
             return self._loop()
         return picked
@@ -291,7 +371,7 @@ class Balancer:
 
     def _done(self, candidate: Candidate, now: float, error: AtomeshError | None, running: int | None) -> None:
         candidate.in_flight -= 1
-        if self._waiting:
+        if self._waiting and not (self._all_muxed and error is None):
             self.dirty = True
         if running is not None:
             candidate.heard(running, now)
@@ -364,6 +444,8 @@ class Balancer:
         self._first, self._last = by[Availability.PICKED], by[Availability.PICKED_LAST]
         if not (self._first or self._last) and len(self.candidates) > 1:
             self._first = by[Availability.EJECTED]  # panic: better an outlier than nobody (Envoy's panic threshold)
+        self._muxed = frozenset(c for c in (*self._first, *self._last) if c.muxed)
+        self._all_muxed = len(self._muxed) == len(self._first) + len(self._last)
         self._routes.rebuild(self._first, self._last)
         self.dirty = True
         if self._first or self._last:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.budget import RetryBudget
@@ -20,13 +20,13 @@ from atomesh.balancer.policies import DEFAULT_POLICY, check_policy
 from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.walk import Walk
+from atomesh.balancer.work import Answer, Work
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope
-from atomesh.core.contract import Contract, pack_into, unpack
+from atomesh.core.contract import Contract, unpack
 from atomesh.core.errors import AtomeshError, Attempt, Origin
 from atomesh.core.names import check_agent_name
-from atomesh.rpc.channel import MAX_STATUS_BYTES
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.http import HttpServer, metrics_page
 from atomesh.rpc.network import GRPC_NETWORK, Network
@@ -42,12 +42,17 @@ class Reply(Generic[Out]):
     """An output, and how it came to be."""
 
     output: Out
-    info: agent_pb2.ExecutionInfo
-    """Where and how long it ran."""
+    answer: Answer
+    agent: str
     attempts: tuple[Attempt, ...]
     """The attempts before the one that went well; mostly none."""
     queue_wait: float
     """Seconds that the call waited in this client for a slot."""
+
+    @property
+    def info(self) -> agent_pb2.ExecutionInfo:
+        """Where and how long it ran."""
+        return self.answer.info(self.agent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         zone: str = "",
         versions: Mapping[str, float] | None = None,
+        mux: bool = True,
         credentials: Credentials = PLAINTEXT,
         metrics: ClientMetrics | None = None,
         clock: Clock = SYSTEM_CLOCK,
@@ -89,7 +95,8 @@ class Client:
 
         `timeout` is in seconds, for calls that say nothing and are in no other's scope.
         `zone` is the client's own: endpoints there are asked first. `versions` shares
-        calls out by semver range, such as `{">=2": 10, "<2": 90}`.
+        calls out by semver range, such as `{">=2": 10, "<2": 90}`. Without `mux` every call
+        is a unary Execute of its own.
 
         Raises:
             InvalidArgument: an address that is none, an unknown policy, no timeout, plaintext off loopback,
@@ -100,6 +107,7 @@ class Client:
         self._filters = Filters(zone, dict(versions or {}))
         self._credentials = credentials
         self._clock = clock
+        self._mux = mux
         self._network = network
         self._rng = rng or random.Random()
         self._metrics = metrics or ClientMetrics()
@@ -221,8 +229,8 @@ class Client:
             expected = target.output if isinstance(target, Contract) else await fleet.output_class(deadline)
             self._budget.deposit()
             walk = Walk(fleet, call, self._budget, self._metrics, self._clock, self._rng)
-            response = await walk.run(_request(agent, context, input), options.idempotent)
-            output: Any = _unpack(response, expected)
+            answer = await walk.run(Work(agent, context, input), options.idempotent)
+            output: Any = _unpack(agent, answer, expected)
             reason = "OK"
         except AtomeshError as error:
             reason = reason_of(error)
@@ -233,7 +241,7 @@ class Client:
             series.call(reason, self._clock.now() - begun)
             if call.queue_wait:
                 series.queue_seconds.observe(call.queue_wait)
-        return Reply(output, response.info, tuple(call.attempts), call.queue_wait)
+        return Reply(output, answer, agent, tuple(call.attempts), call.queue_wait)
 
     async def contract(self, agent: str) -> Contract[Message, Message]:
         """The contract that the agent's endpoints speak, with classes made from its descriptors.
@@ -262,7 +270,7 @@ class Client:
             series = AgentSeries(self._metrics, agent)
             balancer = Balancer(agent, rng=self._rng, filters=self._filters)
             fleet = self._fleets[agent] = Fleet(
-                balancer, self._resolver, self._credentials, series, self._clock, network=self._network
+                balancer, self._resolver, self._credentials, series, self._clock, mux=self._mux, network=self._network
             )
         fleet.strangers += 1
         try:
@@ -309,22 +317,13 @@ def _check_timeout(seconds: float) -> float:
     return seconds
 
 
-def _request(agent: str, context: Context, input: Message) -> agent_pb2.ExecuteRequest:
+def _unpack(agent: str, answer: Answer, expected: type[Message]) -> Message:
     try:
-        # A mesh client holds its calls itself: an endpoint that is full should say so at once.
-        request = agent_pb2.ExecuteRequest(agent=agent, no_wait=True, max_status_bytes=MAX_STATUS_BYTES)
-        context.write(request.context)
-        pack_into(request.input, input)
-        return request
-    except ValueError as error:  # a lone surrogate is no UTF-8
-        raise errors.InvalidArgument(f"the context cannot be sent: {error}") from None
-
-
-def _unpack(response: agent_pb2.ExecuteResponse, expected: type[Message]) -> Message:
-    try:
-        return unpack(response.output, expected)
-    except errors.WrongType as error:
-        message = f"{response.info.agent} answered with what its contract does not name: {error.message}"
+        if answer.response is not None:
+            return unpack(answer.response.output, expected)
+        return expected.FromString(answer.output)
+    except (errors.WrongType, DecodeError) as error:
+        message = f"{agent} answered with what its contract does not name: {error}"
         raise errors.InvalidOutput(message) from None
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 
 from google.protobuf.message import Message
 
-from atomesh.balancer.balancer import Balancer, Pick
-from atomesh.balancer.candidate import SubchannelState
+from atomesh.balancer.balancer import Assignment, Balancer, MuxView, Pick
 from atomesh.balancer.metrics import AgentSeries
 from atomesh.balancer.resolver import Resolver
 from atomesh.balancer.subchannel import Subchannel
@@ -19,6 +19,7 @@ from atomesh.core.clock import Clock
 from atomesh.core.contract import Contract, known_class, load_contract
 from atomesh.core.endpoint import Endpoint
 from atomesh.rpc.credentials import Credentials
+from atomesh.rpc.mux.client import ClientStream
 from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.tasks import Tasks
 
@@ -40,9 +41,10 @@ class Fleet:
         series: AgentSeries,
         clock: Clock,
         *,
+        mux: bool = True,
         network: Network = GRPC_NETWORK,
     ) -> None:
-        """Begins to follow at once."""
+        """Begins to follow at once; `mux` is whether calls may go through one."""
         self.agent = agent = balancer.agent
         self.balancer = balancer
         balancer.observer = self
@@ -50,9 +52,12 @@ class Fleet:
         self._resolver = resolver
         self._credentials = credentials
         self._clock = clock
+        self._mux = mux
         self._network = network
         self._subchannels: dict[str, Subchannel] = {}
         self._waiting: dict[Call, asyncio.Future[Pick]] = {}
+        self._demanding = False
+        """Some mux has been told that calls wait."""
         self._timer: asyncio.TimerHandle | None = None
         self._synced = asyncio.Event()
         self._seen: Endpoint | None = None
@@ -105,6 +110,7 @@ class Fleet:
         """
         future: asyncio.Future[Pick] = asyncio.get_running_loop().create_future()
         self._waiting[call] = future
+        self._park()
         self._schedule()
         try:
             return await future
@@ -216,19 +222,64 @@ class Fleet:
             subchannel = self._subchannels.get(address)
             if subchannel is None:
                 self._subchannels[address] = Subchannel(
-                    address, self._credentials, self._on_state, network=self._network
+                    candidate.endpoint, self._credentials, self, self._clock, mux=self._mux, network=self._network
                 )
-            elif candidate.subchannel is not subchannel.state:
-                self.balancer.connected(address, subchannel.state, self._clock.now())
+            else:
+                subchannel.expect(candidate.endpoint)
+                if candidate.subchannel is not subchannel.state:
+                    self._look(subchannel)
 
-    def _on_state(self, address: str, state: SubchannelState) -> None:
-        if self._closing or address not in self._subchannels:
+    # -- what connections tell ---------------------------------------------------
+
+    def connection(self, subchannel: Subchannel) -> None:
+        """Its state, or what its mux says of itself, has changed."""
+        if not self._closing and self._subchannels.get(subchannel.address) is subchannel:
+            self._look(subchannel)
+            self._step()
+
+    def granted(self, subchannel: Subchannel, stream: ClientStream, grants: int) -> None:
+        """Slots there are ours: calls that wait get them, and what nobody wants goes back at once."""
+        assignments: list[Assignment] = []
+        if self._subchannels.get(subchannel.address) is subchannel:
+            assignments = self.balancer.granted(subchannel.address, stream, grants, self._clock.now())
+        for _ in range(grants - sum(isinstance(a.result, Pick) for a in assignments)):
+            stream.give_back()
+        self._assign(assignments)
+        self._park()
+
+    def loaded(self, address: str, in_flight: int, yours: int) -> None:
+        """How many slots are taken there, and how many of them by us."""
+        candidate = self.balancer.candidates.get(address)
+        if candidate is not None:
+            candidate.told(in_flight, yours, self._clock.now())
+
+    def _look(self, subchannel: Subchannel) -> None:
+        stream = subchannel.stream
+        view = None
+        if stream is not None and stream.end.hello is not None:
+            hello = stream.end.hello
+            view = MuxView(hello.slots, hello.weight or 1.0, stream.silent, stream.end.draining)
+        self.balancer.connected(subchannel.address, subchannel.state, self._clock.now(), view)
+
+    def _park(self) -> None:
+        """Tells each mux how many calls wait here for a slot of its endpoint."""
+        demands = self.balancer.demands()
+        if not demands and not self._demanding:
             return
-        self.balancer.connected(address, state, self._clock.now())
-        self._step()
+        self._demanding = bool(demands)
+        for address, subchannel in self._subchannels.items():
+            if (stream := subchannel.stream) is not None:
+                stream.park(demands.get(address, 0))
 
     def _step(self) -> None:
-        for assignment in self.balancer.step(self._clock.now()):
+        self._assign(self.balancer.step(self._clock.now()))
+        if len(self._subchannels) != len(self.balancer.candidates):
+            self._connect()
+        self._park()
+        self._schedule()
+
+    def _assign(self, assignments: Iterable[Assignment]) -> None:
+        for assignment in assignments:
             future = self._waiting.pop(assignment.call, None)
             if isinstance(assignment.result, Pick):
                 if future is None or future.done():
@@ -237,9 +288,6 @@ class Fleet:
                     future.set_result(assignment.result)
             elif future is not None and not future.done():
                 future.set_exception(assignment.result)
-        if len(self._subchannels) != len(self.balancer.candidates):
-            self._connect()
-        self._schedule()
 
     def _schedule(self) -> None:
         """Wakes up when time alone changes something."""
@@ -256,6 +304,7 @@ class Fleet:
         """The caller was cancelled while it waited, perhaps in the moment in which it got its pick."""
         self._waiting.pop(call, None)
         self.balancer.withdraw(call)
+        self._park()
         if future.done() and not future.cancelled() and future.exception() is None:
             future.result().done(self._clock.now(), errors.Cancelled(executed=False))
             self.settle()

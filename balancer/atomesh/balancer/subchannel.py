@@ -1,19 +1,27 @@
-"""A connection to one endpoint's address, kept open, with gRPC's five states."""
+"""A connection to one copy of an agent, kept open, with gRPC's five states, and the mux on it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
+from google.rpc import status_pb2
 
+from atomesh.balancer.balancer import Grant
 from atomesh.balancer.candidate import SubchannelState
-from atomesh.core.errors import Cancelled, ConnectionLost
-from atomesh.rpc.channel import from_rpc_error
+from atomesh.balancer.work import Answer, Work
+from atomesh.core.clock import Clock
+from atomesh.core.endpoint import Endpoint
+from atomesh.core.errors import AtomeshError, Cancelled, ConnectionLost, MessageTooLarge, RemoteError
+from atomesh.core.status import from_status
+from atomesh.rpc.channel import MAX_STATUS_BYTES, from_rpc_error
 from atomesh.rpc.credentials import Credentials
+from atomesh.rpc.mux.client import ClientStream, MuxClient
 from atomesh.rpc.network import GRPC_NETWORK, Network
-from atomesh.v1 import agent_pb2, agent_pb2_grpc
+from atomesh.v1 import agent_pb2, agent_pb2_grpc, mux_pb2
 
 _STATES = {
     grpc.ChannelConnectivity.IDLE: SubchannelState.IDLE,
@@ -24,60 +32,90 @@ _STATES = {
 }
 
 
+class Watcher(Protocol):
+    """Who is told of what happens at an address."""
+
+    def connection(self, subchannel: Subchannel) -> None:
+        """Its state, or what its mux says of itself, has changed."""
+        ...
+
+    def granted(self, subchannel: Subchannel, stream: ClientStream, grants: int) -> None:
+        """Slots there are ours, on this stream."""
+        ...
+
+    def loaded(self, address: str, in_flight: int, yours: int) -> None:
+        """How many slots are taken there, and how many of them by us."""
+        ...
+
+
 class Subchannel:
     """One long-lived channel. It connects at once, and again whenever it falls idle.
 
     grpc.aio has no metrics or picks per endpoint inside one channel, so every
-    endpoint has a channel of its own.
+    endpoint has a channel of its own. It is ready once its mux is, or once it is
+    clear that there is none and calls go by unary Execute.
     """
 
     def __init__(
         self,
-        address: str,
+        endpoint: Endpoint,
         credentials: Credentials,
-        changed: Callable[[str, SubchannelState], None],
+        watcher: Watcher,
+        clock: Clock,
         *,
+        mux: bool = True,
         network: Network = GRPC_NETWORK,
     ) -> None:
-        """`changed(address, state)` is called for every change of state."""
-        self.address = address
+        """`mux` is whether calls may go through one."""
+        self.address = endpoint.address
+        self.endpoint = endpoint
         self.state = SubchannelState.IDLE
-        self._changed = changed
-        self._channel = network.channel(address, credentials)
-        self._execute = agent_pb2_grpc.AgentServiceStub(self._channel).Execute
+        self._connection = SubchannelState.IDLE
+        self._watcher = watcher
+        self._now = clock.now
+        self._channel = network.channel(endpoint.address, credentials)
+        # types-grpcio has one stub class for both worlds; the aio one is typed Any here.
+        stub = agent_pb2_grpc.AgentServiceStub(self._channel)
+        self._execute = stub.Execute
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
         """Somebody waits for the last call to end."""
-        self._task = asyncio.create_task(self._follow(), name=f"subchannel {address}")
+        self._mux = MuxClient(self.address, stub.Mux, self._opening, self, clock) if mux else None
+        self._task = asyncio.create_task(self._follow(), name=f"subchannel {self.address}")
 
-    async def execute(self, request: agent_pb2.ExecuteRequest, timeout: float) -> agent_pb2.ExecuteResponse:
-        """One attempt, refused at once where no slot is free.
+    @property
+    def stream(self) -> ClientStream | None:
+        """The mux for new calls; None where they go by unary Execute, or nowhere."""
+        return self._mux.current if self._mux is not None else None
+
+    async def execute(self, work: Work, deadline: float, *, grant: Grant | None, returns: bool) -> Answer:
+        """One attempt, refused at once where no slot is free; `grant` is one that came on a stream of this endpoint.
 
         Raises:
             AtomeshError: as the server said, or ConnectionLost.
         """
         self._in_flight += 1
         try:
-            response: agent_pb2.ExecuteResponse = await self._execute(request, timeout=timeout)
-            return response
-        except grpc.aio.AioRpcError as raw:
-            error = from_rpc_error(raw)
-            if isinstance(error, Cancelled) and not error.origin.agent:
-                # Nobody here cancelled: gRPC answers so for a server that stops, whether or not it has begun.
-                error = ConnectionLost(f"{self.address} dropped the call ({error.message})")
-            if isinstance(error, ConnectionLost):
-                self._look()
-            raise error from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            # Nobody cancelled the caller: the channel was closed under the call.
-            raise ConnectionLost(f"the connection to {self.address} was closed") from None
+            granted = isinstance(grant, ClientStream) and not grant.ended.is_set()
+            stream = grant if isinstance(grant, ClientStream) and granted else self.stream
+            if stream is None:
+                return await self._unary(work, deadline)
+            return await self._muxed(stream, work, deadline, granted=granted, returns=returns)
+        except ConnectionLost:
+            self._look()
+            raise
         finally:
             self._in_flight -= 1
             if self._idle is not None and not self._in_flight:
                 self._idle.set()
+
+    def expect(self, endpoint: Endpoint) -> None:
+        """The endpoint as it is now; another instance at the address gets a mux of its own."""
+        other = endpoint.instance_id != self.endpoint.instance_id
+        self.endpoint = endpoint
+        if other and self._mux is not None:
+            self._mux.reopen()
+            self._tell()
 
     async def retire(self) -> None:
         """Closes the channel once nothing is in flight on it any more."""
@@ -90,7 +128,64 @@ class Subchannel:
         """Closes the channel; what is in flight is cut off. Twice is fine."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        if self._mux is not None:
+            await self._mux.close()
         await self._channel.close()
+
+    # -- the mux's listener ------------------------------------------------------
+
+    def granted(self, stream: ClientStream, grants: int) -> None:
+        """Passes it on."""
+        self._watcher.granted(self, stream, grants)
+
+    def loaded(self, in_flight: int, yours: int) -> None:
+        """Passes it on."""
+        self._watcher.loaded(self.address, in_flight, yours)
+
+    def changed(self) -> None:
+        """The mux came, went, or says something of itself."""
+        self._tell()
+
+    # -- inside ------------------------------------------------------------------
+
+    async def _muxed(
+        self, stream: ClientStream, work: Work, deadline: float, *, granted: bool, returns: bool
+    ) -> Answer:
+        reply, output = await stream.call(work.input, work.context_bytes, deadline, granted=granted, returns=returns)
+        if reply.status:
+            try:
+                raise from_status(status_pb2.Status.FromString(reply.status))
+            except DecodeError:
+                raise RemoteError(f"{self.address} answered with a status that does not parse") from None
+        if output is None:
+            raise MessageTooLarge(f"the output from {self.address} is not what was said, or over 4 MiB", executed=True)
+        return Answer(output, reply=reply, hello=stream.end.hello, request_id=work.context.request_id)
+
+    async def _unary(self, work: Work, deadline: float) -> Answer:
+        try:
+            response: agent_pb2.ExecuteResponse = await self._execute(work.request, timeout=deadline - self._now())
+            return Answer(response.output.value, response=response)
+        except grpc.aio.AioRpcError as raw:
+            error: AtomeshError = from_rpc_error(raw)
+            if isinstance(error, Cancelled) and not error.origin.agent:
+                # Nobody here cancelled: gRPC answers so for a server that stops, whether or not it has begun.
+                error = ConnectionLost(f"{self.address} dropped the call ({error.message})")
+            raise error from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Nobody cancelled the caller: the channel was closed under the call.
+            raise ConnectionLost(f"the connection to {self.address} was closed") from None
+
+    def _opening(self) -> mux_pb2.MuxOpen:
+        endpoint = self.endpoint
+        return mux_pb2.MuxOpen(
+            agent=endpoint.agent,
+            instance_id=endpoint.instance_id,
+            input_type=endpoint.input_type,
+            max_status_bytes=MAX_STATUS_BYTES,
+        )
 
     async def _follow(self) -> None:
         while True:
@@ -103,7 +198,16 @@ class Subchannel:
         wait would be sent after the one that was cut, and be lost as well.
         """
         state = self._channel.get_state(try_to_connect=True)
-        if self.state is not _STATES[state]:
-            self.state = _STATES[state]
-            self._changed(self.address, self.state)
+        if self._connection is not _STATES[state]:
+            self._connection = _STATES[state]
+            if self._mux is not None:
+                self._mux.connected(self._connection is SubchannelState.READY)
+            self._tell()
         return state
+
+    def _tell(self) -> None:
+        state, mux = self._connection, self._mux
+        if state is SubchannelState.READY and mux is not None and mux.current is None and mux.offered:
+            state = SubchannelState.CONNECTING
+        self.state = state
+        self._watcher.connection(self)

@@ -12,14 +12,12 @@ from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.metrics import ClientMetrics, reason_of
 from atomesh.balancer.retry import History, Next, decide
 from atomesh.balancer.waiting import Call
+from atomesh.balancer.work import Answer, Work
 from atomesh.core import errors
 from atomesh.core.clock import Clock
 from atomesh.core.errors import AtomeshError, Attempt
-from atomesh.rpc.channel import MAX_MESSAGE_BYTES
-from atomesh.v1 import agent_pb2
 
 _WENT_AWAY = errors.Cancelled("the caller went away")
-_ROOM = 64 * 1024  # what surrounds an input: context, names and framing
 
 
 class Walk:
@@ -46,35 +44,33 @@ class Walk:
         self._refused = 0
         self._executed = 0
 
-    async def run(self, request: agent_pb2.ExecuteRequest, idempotent: bool | None) -> agent_pb2.ExecuteResponse:
+    async def run(self, work: Work, idempotent: bool | None) -> Answer:
         """The answer.
 
         Raises:
             AtomeshError: the last attempt's, when nothing more is to be tried.
         """
-        if len(request.input.value) > MAX_MESSAGE_BYTES - _ROOM and request.ByteSize() > MAX_MESSAGE_BYTES:
-            raise errors.MessageTooLarge(
-                f"the input is {len(request.input.value)} bytes; at most {MAX_MESSAGE_BYTES - _ROOM} can be sent",
-                executed=False,
-            )
         while True:
             pick = self._fleet.pick_now(self.call) or await self._fleet.wait(self.call)
             try:
-                return await self._attempt(pick, request)
+                return await self._attempt(pick, work)
             except AtomeshError as error:
                 twice = pick.endpoint.idempotent if idempotent is None else idempotent
                 await self._after(error, pick, twice)
 
-    async def _attempt(self, pick: Pick, request: agent_pb2.ExecuteRequest) -> agent_pb2.ExecuteResponse:
+    async def _attempt(self, pick: Pick, work: Work) -> Answer:
         now, address, series = self._clock.now, pick.endpoint.address, self._grpc
         begun = now()
         series.unary_began()
         failure: AtomeshError | None = _WENT_AWAY  # unless it ends otherwise
         running: int | None = None
         try:
-            response = await self._fleet.subchannel(address).execute(request, self.call.deadline - begun)
-            failure, running = None, response.info.load.in_flight
-            return response
+            subchannel = self._fleet.subchannel(address)
+            grant, pick.grant = pick.grant, None
+            call = self.call
+            answer = await subchannel.execute(work, call.deadline, grant=grant, returns=call.returns)
+            failure, running = None, answer.running
+            return answer
         except errors.UnknownAgent as error:
             failure = errors.WrongInstance(f"{address} does not serve {self._fleet.agent} any more: {error.message}")
             raise failure from None

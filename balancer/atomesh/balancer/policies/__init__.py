@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from atomesh.balancer.policies.base import Learner, Picker, Policy
+from atomesh.balancer.policies.late_binding import LATE_BINDING, LateBinding
 from atomesh.balancer.policies.least_connections import LeastConnections
 from atomesh.balancer.policies.p2c import PowerOfTwoChoices
 from atomesh.balancer.policies.peak_ewma import PeakEwmaPolicy
@@ -18,10 +19,11 @@ from atomesh.balancer.policies.weighted_least_outstanding import WeightedLeastOu
 from atomesh.balancer.policies.weighted_round_robin import WeightedRoundRobin
 from atomesh.core.errors import InvalidArgument
 
-DEFAULT_POLICY = "weighted_least_outstanding"
+DEFAULT_POLICY = LATE_BINDING
 
 POLICIES: Mapping[str, Callable[[random.Random], Policy]] = MappingProxyType(
     {
+        LATE_BINDING: LateBinding,
         "weighted_least_outstanding": WeightedLeastOutstanding,
         "least_connections": LeastConnections,
         "round_robin": RoundRobin,
@@ -50,6 +52,7 @@ def check_policy(name: str) -> str:
 __all__ = [
     "DEFAULT_POLICY",
     "POLICIES",
+    "LateBinding",
     "Learner",
     "LeastConnections",
     "PeakEwmaPolicy",

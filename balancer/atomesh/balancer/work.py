@@ -1,0 +1,118 @@
+"""What is to be executed and what came of it, in whichever form the transport has it.
+
+A call is made once and may be sent several times, over muxes and over unary
+Execute; each form is made when it is first asked for, and kept.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.message import Message
+
+from atomesh.core import errors
+from atomesh.core.context import Context
+from atomesh.core.contract import TYPE_URL_PREFIX
+from atomesh.rpc.channel import MAX_MESSAGE_BYTES, MAX_STATUS_BYTES
+from atomesh.v1 import agent_pb2, context_pb2, mux_pb2
+
+_ROOM = 64 * 1024  # what surrounds an input: context, names and framing
+
+
+class Work:
+    """One call's input and context."""
+
+    __slots__ = ("_context", "_request", "agent", "context", "input", "type_name")
+
+    def __init__(self, agent: str, context: Context, input: Message) -> None:
+        """Serializes the input.
+
+        Raises:
+            InvalidArgument: the context cannot be sent.
+            MessageTooLarge: nor can the input.
+        """
+        self.agent = agent
+        self.context = context
+        self.input: bytes = input.SerializeToString()
+        self.type_name: str = input.DESCRIPTOR.full_name
+        proto = context_pb2.Context()
+        context.write(proto)
+        self._context = proto
+        self._request: agent_pb2.ExecuteRequest | None = None
+        if len(self.input) > MAX_MESSAGE_BYTES - _ROOM:
+            raise errors.MessageTooLarge(
+                f"the input is {len(self.input)} bytes; at most {MAX_MESSAGE_BYTES - _ROOM} can be sent",
+                executed=False,
+            )
+
+    @property
+    def context_bytes(self) -> bytes:
+        """The serialized context."""
+        return self._context.SerializeToString()
+
+    @property
+    def request(self) -> agent_pb2.ExecuteRequest:
+        """What a unary Execute takes."""
+        if self._request is None:
+            # A mesh client holds its calls itself: an endpoint that is full should say so at once.
+            self._request = agent_pb2.ExecuteRequest(
+                agent=self.agent, context=self._context, no_wait=True, max_status_bytes=MAX_STATUS_BYTES
+            )
+            self._request.input.type_url = TYPE_URL_PREFIX + self.type_name
+            self._request.input.value = self.input
+        return self._request
+
+
+class Answer:
+    """What an execution gave, however it came."""
+
+    __slots__ = ("_hello", "_reply", "_request_id", "output", "response")
+
+    def __init__(
+        self,
+        output: bytes,
+        *,
+        response: agent_pb2.ExecuteResponse | None = None,
+        reply: mux_pb2.MuxReply | None = None,
+        hello: mux_pb2.MuxHello | None = None,
+        request_id: str = "",
+    ) -> None:
+        """`response` of a unary call, or `reply` and `hello` of a mux."""
+        self.output = output
+        self.response = response
+        self._reply = reply
+        self._hello = hello
+        self._request_id = request_id
+
+    @property
+    def running(self) -> int | None:
+        """Executions in flight there when it answered; None where a mux tells that by itself."""
+        return None if self.response is None else self.response.info.load.in_flight
+
+    @property
+    def seconds(self) -> float:
+        """How long the agent ran."""
+        if self.response is None:
+            assert self._reply is not None, "an answer came one way or the other"
+            return float(self._reply.execution_us) / 1e6
+        took = self.response.info.execution_time
+        return float(took.seconds + took.nanos / 1e9)
+
+    def info(self, agent: str) -> agent_pb2.ExecutionInfo:
+        """Where and how long it ran."""
+        if self.response is not None:
+            return self.response.info
+        reply, hello = self._reply, self._hello
+        assert reply is not None, "an answer came one way or the other"
+        assert hello is not None, "nothing is answered before a hello"
+        info = agent_pb2.ExecutionInfo(
+            agent=agent,
+            version=hello.agent_version,
+            instance_id=hello.instance_id,
+            endpoint=hello.endpoint,
+            request_id=reply.request_id or self._request_id,
+            started_at=reply.started_at,
+        )
+        info.load.slots = hello.slots
+        if reply.queue_us:
+            info.queue_time.FromMicroseconds(reply.queue_us)
+        info.execution_time.FromMicroseconds(reply.execution_us)
+        return info
