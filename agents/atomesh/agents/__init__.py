@@ -9,7 +9,7 @@ class Greeter(Agent[Name, Greeting]):
 asyncio.run(serve(Greeter(), registry="127.0.0.1:7400"))
 """
 
-from atomesh.agents.agent import Agent
+from atomesh.agents.agent import Agent, StreamingAgent
 from atomesh.agents.context import ContextProvider, ExecutionContext
 from atomesh.agents.serve import run_once, run_until_signal, serve
 from atomesh.agents.server import AgentServer
@@ -32,6 +32,7 @@ __all__ = [
     "InvalidInput",
     "ServerOptions",
     "ServerSettings",
+    "StreamingAgent",
     "Violation",
     "run_once",
     "run_until_signal",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import grpc
@@ -12,9 +12,10 @@ from google.protobuf.message import DecodeError, Message
 
 from atomesh.agents.calls import Done
 from atomesh.agents.served import ServedAgent
+from atomesh.agents.streams import Send
 from atomesh.core import headers
 from atomesh.core.context import Context
-from atomesh.core.contract import TYPE_URL_PREFIX, unpack
+from atomesh.core.contract import TYPE_URL_PREFIX, pack_into, unpack
 from atomesh.core.errors import AtomeshError, InvalidArgument, UnknownAgent, WrongInstance, WrongType
 from atomesh.rpc import server as rpc_server
 from atomesh.rpc.endings import answer_now
@@ -100,9 +101,9 @@ class ExecuteDoor:
             self._answers[""] = next(iter(self._answers.values()))
 
     async def execute(
-        self, request: agent_pb2.ExecuteRequest, grpc_context: ServicerContext
+        self, request: agent_pb2.ExecuteRequest, grpc_context: ServicerContext, send: Send | None = None
     ) -> agent_pb2.ExecuteResponse:
-        """Runs an agent once."""
+        """Runs an agent once; `send` takes its chunks."""
         call = AnyCall(request, grpc_context)
         try:
             answer = self._answers.get(request.agent)
@@ -111,12 +112,38 @@ class ExecuteDoor:
             served = answer.served
             if request.instance_id and request.instance_id != served.where.instance_id:
                 raise served.with_origin(other_instance(served, request.instance_id), call.context.request_id)
-            done = await served.run(call)
+            done = await served.run(call, send)
         except AtomeshError as error:
             error.max_status_bytes = request.max_status_bytes
             grpc_context.set_trailing_metadata((headers.header(headers.REQUEST_ID, call.context.request_id),))
             raise
         return answer.of(call.context.request_id, done)
+
+
+class StreamDoor:
+    """AgentService.ExecuteStream for all agents of the process: Execute, with chunks before its answer."""
+
+    def __init__(self, agents: Mapping[str, ServedAgent]) -> None:
+        """By name."""
+        self._agents = agents
+        self._door = ExecuteDoor(agents)
+
+    async def execute(
+        self,
+        request: agent_pb2.ExecuteStreamRequest,
+        grpc_context: ServicerContext,
+        write: Callable[[agent_pb2.ExecuteStreamResponse], Awaitable[None]],
+    ) -> None:
+        """Runs an agent once. What has no chunks answers with none."""
+
+        async def send(chunk: Message) -> None:
+            part = agent_pb2.ExecuteStreamResponse()
+            pack_into(part.chunk, chunk)
+            await write(part)
+
+        response = await self._door.execute(request.request, grpc_context, send)
+        with self._agents[response.info.agent].delivering():
+            await write(agent_pb2.ExecuteStreamResponse(response=response))
 
 
 def check_request(request: Message) -> None:

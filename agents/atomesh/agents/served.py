@@ -9,8 +9,10 @@ Where the caller gives no deadline, `default_timeout` is one, with a timer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -18,13 +20,14 @@ from google.protobuf.message import Message
 
 from atomesh.agents._threads import DaemonThreads
 from atomesh.agents.admission import Admission, Asking, Waiter
-from atomesh.agents.agent import Agent, is_async
+from atomesh.agents.agent import Agent, StreamingAgent, is_async
 from atomesh.agents.calls import Alarm, Call, Done, Where
 from atomesh.agents.context import ExecutionContext
 from atomesh.agents.failures import fields, log, log_failure, outcome_of, translate
 from atomesh.agents.metrics import AgentSeries, Outcome
 from atomesh.agents.providers import Providers, told
 from atomesh.agents.spec import AgentSpec
+from atomesh.agents.streams import Send, Streaming
 from atomesh.core.context import MAX_HOPS, SCOPE, Context
 from atomesh.core.errors import (
     AgentCrashed,
@@ -65,6 +68,8 @@ class ServedAgent:
         self._providers = Providers(spec.name, spec.providers)
         self._provides = bool(self._providers)
         self._threads = None if is_async(agent) else DaemonThreads(spec.name, spec.slots)
+        self._streaming = Streaming(agent, spec) if isinstance(agent, StreamingAgent) else None
+        self._delivering = 0
         self._running: set[asyncio.Task[Any]] = set()
         self._idle: asyncio.Event | None = None
 
@@ -99,13 +104,23 @@ class ServedAgent:
         return len(self._running)
 
     async def idle(self) -> None:
-        """Returns once no slot is taken."""
-        while self.admission.in_flight:
+        """Returns once no slot is taken, and every output has left."""
+        while self.admission.in_flight or self._delivering:
             self._idle = asyncio.Event()
             await self._idle.wait()
 
-    async def run(self, call: Call) -> Done:
-        """Executes once.
+    @contextlib.contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Holds up `idle` while an output is sent behind chunks that its caller has yet to read."""
+        self._delivering += 1
+        try:
+            yield
+        finally:
+            self._delivering -= 1
+            self._freed()
+
+    async def run(self, call: Call, send: Send | None = None) -> Done:
+        """Executes once; `send` takes the chunks of an agent that has some.
 
         Raises:
             AtomeshError: it was refused or failed; the origin says where.
@@ -126,7 +141,7 @@ class ServedAgent:
             waited = 0.0
             if timeout <= 0 or call.context.via or not self.admission.try_enter():
                 waited = await self._enter(call, context, now)
-            return await self._in_slot(call, context, provided, waited)
+            return await self._in_slot(call, context, provided, waited, send)
         except AtomeshError as error:
             raise self.with_origin(error, context.request_id) from None
         finally:
@@ -205,7 +220,14 @@ class ServedAgent:
             self.series.waits.observe(waited)
         return self.admission.give_up(waiter, self._now()) or waited
 
-    async def _in_slot(self, call: Call, context: ExecutionContext, provided: dict[type, Any], waited: float) -> Done:
+    async def _in_slot(
+        self,
+        call: Call,
+        context: ExecutionContext,
+        provided: dict[type, Any],
+        waited: float,
+        send: Send | None = None,
+    ) -> Done:
         """Executes, and gives the slot back when that has really ended."""
         started = self._now()
         message = self._take(call, context)
@@ -214,7 +236,9 @@ class ServedAgent:
         try:
             if self._provides:
                 await self._providers.fill(provided, context)
-            if self._threads is None:
+            if self._streaming is not None:
+                output = await self._streaming.run(message, context, send)
+            elif self._threads is None:
                 output = await self._agent.execute(message, context)
             else:
                 thread = self._on_thread(self._threads, message, context)
@@ -290,7 +314,7 @@ class ServedAgent:
 
     def _freed(self) -> None:
         """A slot was given back: somebody may wait for none to be taken."""
-        if self._idle is not None and not self.admission.in_flight:
+        if self._idle is not None and not (self.admission.in_flight or self._delivering):
             self._idle.set()
 
     def _why_cancelled(self, context: ExecutionContext, *, executed: bool) -> AtomeshError | None:

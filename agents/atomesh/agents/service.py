@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 
-from google.rpc import code_pb2
-
-from atomesh.agents.doors import ExecuteDoor, ServicerContext, unknown
+from atomesh.agents.doors import ExecuteDoor, ServicerContext, StreamDoor, unknown
 from atomesh.agents.drain import Drainer
 from atomesh.agents.mux_door import MuxDoor
 from atomesh.agents.served import ServedAgent
 from atomesh.core.clock import Clock
-from atomesh.core.errors import RemoteError
 from atomesh.rpc.credentials import Credentials
 from atomesh.v1 import agent_pb2
 
@@ -34,14 +31,8 @@ class AgentService:
         self._clock = clock
         self._since = clock.now()
         self.Execute = ExecuteDoor(agents).execute
+        self.ExecuteStream = StreamDoor(agents).execute
         self.Mux = mux.serve
-
-    async def ExecuteStream(  # noqa: N802 # gRPC's name
-        self, request: agent_pb2.ExecuteStreamRequest, context: ServicerContext
-    ) -> AsyncIterator[agent_pb2.ExecuteStreamResponse]:
-        """Not served yet: whoever asks is told so as by a server that lacks it."""
-        raise RemoteError("ExecuteStream is not served here", code=code_pb2.UNIMPLEMENTED)
-        yield
 
     async def Describe(  # noqa: N802 # gRPC's name
         self, request: agent_pb2.DescribeRequest, context: ServicerContext

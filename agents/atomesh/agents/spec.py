@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from google.protobuf.message import Message
 
-from atomesh.agents.agent import Agent, contract_of
+from atomesh.agents.agent import Agent, StreamingAgent, contract_of
 from atomesh.agents.context import ContextProvider
 from atomesh.core.contract import Contract, typed_service
 from atomesh.core.endpoint import Capability, Endpoint
@@ -129,13 +129,16 @@ _PLAIN = ("name", "version", "description", "capabilities", "slots", "weight", "
 
 def _check_execute(agent: Agent[Any, Any]) -> None:
     """Refuses what would fail at every call."""
-    signature = inspect.signature(agent.execute)
+    streams = isinstance(agent, StreamingAgent)
+    method = agent.stream if isinstance(agent, StreamingAgent) else agent.execute
+    what = f"{type(agent).__name__}.{'stream' if streams else 'execute'}"
+    signature = inspect.signature(method)
     try:
         signature.bind(None, None)
     except TypeError:
-        raise InvalidArgument(
-            f"{type(agent).__name__}.execute takes {signature}; it is called with an input and a context"
-        ) from None
+        raise InvalidArgument(f"{what} takes {signature}; it is called with an input and a context") from None
+    if streams and (inspect.iscoroutinefunction(method) or inspect.isgeneratorfunction(method)):
+        raise InvalidArgument(f"{what} is no async generator; write it as async def, and yield in it")
 
 
 def _text(cls: type, what: str, value: object) -> str:

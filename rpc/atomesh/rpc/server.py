@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -154,9 +155,8 @@ class Server:
             )
         if kind == "server_stream":
             read = _reader(parse, check)
-            return grpc.unary_stream_rpc_method_handler(
-                self._stream(handler.unary_stream, series, read, name), None, serialize
-            )
+            made = self._written if inspect.iscoroutinefunction(handler.unary_stream) else self._stream
+            return grpc.unary_stream_rpc_method_handler(made(handler.unary_stream, series, read, name), None, serialize)
         return grpc.stream_stream_rpc_method_handler(
             self._stream(handler.stream_stream, series, _as_it_is, name), parse, serialize
         )
@@ -203,6 +203,44 @@ class Server:
             except AtomeshError as error:
                 code = await end_with(context, error)
             except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception as error:  # noqa: BLE001 # the last line before the wire: logged there in full
+                code = await end_with(context, _crashed(name, error))
+            finally:
+                series.handled(_counted(code, context), now() - begun)
+
+        return handle
+
+    def _written(
+        self, method: Callable[..., Awaitable[None]], series: MethodSeries, read: Reader, name: str
+    ) -> Handler:
+        """A stream whose method is given `write`, and hears there that its caller went away: in its own task, at once.
+
+        A generator that is suspended when that happens is closed by somebody else, whenever that is.
+        """
+        now = self._clock.now
+
+        async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            series.started.inc()
+            series.received.inc()
+            begun = now()
+            code = code_pb2.CANCELLED  # unless it ends otherwise
+
+            async def write(response: Any) -> None:
+                try:
+                    await context.write(response)
+                except grpc.aio.InternalError:
+                    # There is no stream to write to any more; grpc.aio is about to cancel this task for it.
+                    await asyncio.get_running_loop().create_future()
+                series.sent.inc()
+
+            try:
+                await method(read(request), context, write)
+                code = _code_of(context)
+            except AtomeshError as error:
+                code = await end_with(context, error)
+            except grpc.aio.AbortError:
+                code = _code_of(context)
                 raise
             except Exception as error:  # noqa: BLE001 # the last line before the wire: logged there in full
                 code = await end_with(context, _crashed(name, error))
