@@ -11,11 +11,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
+import queue
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -57,20 +58,31 @@ class Peer:
             env=environment,
         )
         self.pid = self._process.pid
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line.strip())
+        self._lines.put("")  # it has closed its end
 
     def line(self, within: float = READY_SECONDS) -> str:
         """The next line that it says.
 
         Raises:
-            PeerDied: it said none in time; with the last line of its errors.
+            PeerDied: it said none in time, or has ended; with the last line of its errors.
         """
-        assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], within)
-        said = self._process.stdout.readline().strip() if ready else ""
+        try:
+            said = self._lines.get(timeout=within)
+        except queue.Empty:
+            said = ""
         if not said:
             self._errors.seek(0)
             last = (self._errors.read().strip().splitlines() or ["it gave no reason"])[-1]
-            raise PeerDied(f"{' '.join(self._command[1:])} said nothing within {within:.0f} s: {last}")
+            how = f"said nothing within {within:.0f} s" if self._process.poll() is None else "ended"
+            raise PeerDied(f"{' '.join(self._command[1:4])} {how}: {last}")
         return said
 
     def say(self, line: str) -> None:
@@ -87,6 +99,7 @@ class Peer:
         """Kills it: nothing that counts happens at its end."""
         self._process.kill()
         self._process.wait()
+        self._reader.join()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):  # what it was told last and never read
