@@ -53,8 +53,13 @@ class Child:
         heard: Callable[[str, str], None],
         *,
         environment: Mapping[str, str] | None = None,
+        told: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        """`heard(name, line)` is given what it logs and prints. Nothing is started yet."""
+        """Nothing is started yet.
+
+        `heard(name, line)` is given what it logs and prints, `told` the events
+        that it says of itself, the one that it is ready among them.
+        """
         self._environment = None if environment is None else dict(environment)
         self.name = name
         self.ready: dict[str, Any] = {}
@@ -66,7 +71,8 @@ class Child:
         self._transport: asyncio.SubprocessTransport | None = None
         self._exited: asyncio.Future[None] | None = None
         self._readers: list[asyncio.Task[None]] = []
-        self._told: asyncio.Future[dict[str, Any]] | None = None
+        self._first_ready: asyncio.Future[dict[str, Any]] | None = None
+        self._told = told
         self.stopping = False
 
     @property
@@ -101,16 +107,16 @@ class Child:
             CliError: it ended before, with its own last words, or is not ready in time.
             OSError: the system has no process for it.
         """
-        self._told = asyncio.get_running_loop().create_future()
+        self._first_ready = asyncio.get_running_loop().create_future()
         self._process = await self._spawned()
         if self.stopping:  # said while there was no process to tell it
             self.terminate()
         self._readers = [asyncio.create_task(self._read_stdout()), asyncio.create_task(self._read_stderr())]
         ended: asyncio.Task[Any] = asyncio.create_task(self._ended())
         try:
-            await asyncio.wait({self._told, ended}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-            if self._told.done():
-                self.ready = self._told.result()
+            await asyncio.wait({self._first_ready, ended}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if self._first_ready.done():
+                self.ready = self._first_ready.result()
                 return
             if ended.done():
                 raise await self._last_words()
@@ -199,8 +205,11 @@ class Child:
             said = _event(line)
             if said is None:
                 self._heard(self.name, line)
-            elif self._told is not None and not self._told.done() and said["event"] == "ready":
-                self._told.set_result(said)
+                continue
+            if self._told is not None:
+                self._told(said)
+            if self._first_ready is not None and not self._first_ready.done() and said["event"] == "ready":
+                self._first_ready.set_result(said)
 
     async def _read_stderr(self) -> None:
         if self._process is None or self._process.stderr is None:

@@ -107,7 +107,12 @@ class Workers:
         place = self._places[number - 1]
         if last is not None and last.address and not start.failed:
             place = place.again_at(last.address)
-        child = Child(self._told.name(number), [*self._command, *place.flags()], partial(self._told.heard, number))
+        child = Child(
+            self._told.name(number),
+            [*self._command, *place.flags()],
+            partial(self._told.heard, number),
+            told=self._told.learned,
+        )
         try:
             self._children[number] = child
             await child.start(patience=None)

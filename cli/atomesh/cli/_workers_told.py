@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atomesh.cli._output import escape, note, say, say_json
 from atomesh.cli._places import spans
@@ -22,7 +22,7 @@ class Told:
     """Results on stdout, the rest on stderr, as every verb."""
 
     def __init__(self, classes: Sequence[str], settings: Settings, *, log_json: bool, as_json: bool) -> None:
-        """Until a worker says what its agents are called, they go by what was typed."""
+        """Agents go by what was typed until a worker has loaded them and says what they are called."""
         self._agents = settings.serve.name or "+".join(name.rpartition(":")[2] for name in classes)
         self._registry = settings.mesh.registry
         self._log_json = log_json
@@ -39,6 +39,11 @@ class Told:
         """`text-processor/2`."""
         return f"{self._agents}/{number}"
 
+    def learned(self, event: dict[str, Any]) -> None:
+        """What a worker says of itself."""
+        if event.get("agents"):
+            self._agents = "+".join(event["agents"])
+
     def heard(self, number: int, _: str, line: str) -> None:
         """What a worker logs and prints: JSON with its name in it, text with its name before it."""
         if self._log_json and line.startswith('{"') and line.endswith("}"):
@@ -48,7 +53,6 @@ class Told:
 
     def ready(self, number: int, child: Child) -> None:
         """It serves."""
-        self._agents = "+".join(child.ready["agents"])
         self._up[number] = child
         self._starts[number] += 1
         self._let_go()

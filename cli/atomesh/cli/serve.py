@@ -96,6 +96,8 @@ async def _serve(agents: list[Agent[Any, Any]], settings: Settings, *, as_json: 
     server = AgentServer(agents, **_options(settings))
     if with_parent:
         end_with_parent()
+        # Before it logs: who keeps it tells its lines by their agents.
+        say_json({"event": "loaded", "agents": list(server.agents)})
     await server.start()
     telling = asyncio.create_task(_tell(server, settings, as_json=as_json), name="tell")
     try:
