@@ -21,7 +21,7 @@ STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
-  $(sort $(SUITES) unit integration chaos) bench bench-mux bench-pick eval-text examples fmt clean
+  $(sort $(SUITES) unit integration chaos) bench bench-mux bench-policies bench-pick eval-text examples fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -69,6 +69,9 @@ bench: bench-mux bench-pick ## what a call costs, and a pick; tables, JSON and p
 
 bench-mux: $(DEV) ## calls/s and CPU beside bare gRPC, unary and mux; ARGS='--concurrency 1 32 --seconds 1'
 	@$(BIN)/python -m benchmarks.bench_mux $(ARGS)
+
+bench-policies: $(DEV) ## policies beside one central queue on the same traces, over real gRPC
+	@$(BIN)/python -m benchmarks.bench_policies --real $(ARGS)
 
 bench-pick: $(DEV) ## what choosing an endpoint costs
 	@$(BIN)/python benchmarks/bench_pick.py

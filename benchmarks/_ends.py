@@ -117,21 +117,10 @@ async def mesh_client(registry: str, *, mux: bool) -> AsyncIterator[Send]:
 
 
 def mesh(registry: str, *, mux: bool, **settings: Any) -> Any:
-    """A client of the mesh over one transport, also in a tree that has no mux yet."""
+    """A client of the mesh over one transport."""
     from atomesh.balancer import Client
 
-    if mux or has_mux():
-        settings["mux"] = mux
-    return Client(registry, **settings)
-
-
-def has_mux() -> bool:
-    """Whether this tree's client can use muxes."""
-    import inspect
-
-    from atomesh.balancer import Client
-
-    return "mux" in inspect.signature(Client).parameters
+    return Client(registry, mux=mux, **settings)
 
 
 async def run_client(world: str, targets: list[str], settings: dict[str, Any]) -> None:

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks import _mux_report
-from benchmarks._ends import has_mux
 from benchmarks._go import go_program
 from benchmarks._harness import Figures, PeerDied, Stage, interleave, parse, prepare
 from benchmarks._report import machine, write
@@ -109,9 +108,6 @@ def arguments() -> argparse.Namespace:
 def available(chosen: argparse.Namespace) -> list[str]:
     """The worlds that can be measured here; what is missing is said in one line each."""
     worlds = [world for world in chosen.worlds if world != "go"]
-    if "mux" in worlds and not has_mux():
-        print("without mux: this tree's Client has none")
-        worlds.remove("mux")
     if "go" in chosen.worlds:
         chosen.go, reason = go_program()
         if chosen.go is None:
