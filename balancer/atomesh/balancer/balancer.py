@@ -226,6 +226,10 @@ class Balancer:
         self._wait(call, now)
         return None
 
+    def spare(self, call: Call, now: float, but: Collection[Candidate]) -> Pick | None:
+        """An endpoint for a second attempt, none of those `but`; None where calls wait, or no other has a slot free."""
+        return None if self._waiting else self._pick(call, now, but)
+
     def withdraw(self, call: Call) -> None:
         """The caller of a waiting call went away."""
         self._waiting.remove(call)

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 
 from atomesh.balancer.balancer import Assignment, Balancer, MuxView, Pick
 from atomesh.balancer.metrics import AgentSeries
+from atomesh.balancer.quantiles import LatencyQuantiles
 from atomesh.balancer.resolver import Resolver
 from atomesh.balancer.subchannel import Subchannel
 from atomesh.balancer.waiting import Call
@@ -62,6 +63,8 @@ class Fleet:
         self._synced = asyncio.Event()
         self._seen: Endpoint | None = None
         self._output: type[Message] | None = None
+        self.latencies = LatencyQuantiles()
+        """Of attempts that went well."""
         self.strangers = 0
         """Calls that wait to hear whether there is such an agent."""
         self._retiring: set[Subchannel] = set()

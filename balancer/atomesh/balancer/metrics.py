@@ -67,6 +67,12 @@ class ClientMetrics:
             ("agent", "reason"),
             registry=registry,
         )
+        self.hedges = CounterFamily(
+            "atomesh_client_hedges_total",
+            "Second attempts beside a slow first one, by whose answer was used: won is the second's.",
+            ("agent", "outcome"),
+            registry=registry,
+        )
         self.ejections = CounterFamily(
             "atomesh_client_ejections_total", "Endpoints ejected.", by_endpoint, registry=registry
         )
@@ -127,6 +133,10 @@ class AgentSeries:
     def retry(self, reason: str) -> None:
         """Counts a retry."""
         self._families.retries.labels(self._agent, reason).inc()
+
+    def hedge(self, *, won: bool) -> None:
+        """Counts a hedge that ended; `won` where its answer was used."""
+        self._families.hedges.labels(self._agent, "won" if won else "lost").inc()
 
     def ejected(self, endpoint: Endpoint, seconds: float) -> None:
         """Counts an ejection."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Collection
 
 from google.rpc import code_pb2
 
 from atomesh.balancer.balancer import Pick
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
+from atomesh.balancer.hedge import goes_on, hedge_after, pay
 from atomesh.balancer.metrics import ClientMetrics, reason_of
 from atomesh.balancer.retry import History, Next, decide
 from atomesh.balancer.waiting import Call
@@ -18,12 +21,24 @@ from atomesh.core.clock import Clock
 from atomesh.core.errors import AtomeshError, Attempt
 
 _WENT_AWAY = errors.Cancelled("the caller went away")
+_OUTRUN = errors.Cancelled("the call's other attempt settled it")
 
 
 class Walk:
     """The attempts of one call; the call keeps those that failed."""
 
-    __slots__ = ("_budget", "_clock", "_executed", "_fleet", "_grpc", "_refused", "_rng", "call")
+    __slots__ = (
+        "_budget",
+        "_clock",
+        "_executed",
+        "_fleet",
+        "_grpc",
+        "_hedged",
+        "_refused",
+        "_rng",
+        "_settled",
+        "call",
+    )
 
     def __init__(
         self,
@@ -43,19 +58,24 @@ class Walk:
         self._rng = rng
         self._refused = 0
         self._executed = 0
+        self._hedged = False
+        self._settled = False
+        """The call has its answer, or an error that no other attempt would mend."""
 
-    async def run(self, work: Work, idempotent: bool | None) -> Answer:
-        """The answer.
+    async def run(self, work: Work, idempotent: bool | None, *, hedge: bool = False) -> Answer:
+        """The answer; with `hedge`, of a second attempt where the first takes long.
 
         Raises:
             AtomeshError: the last attempt's, when nothing more is to be tried.
         """
         while True:
             pick = self._fleet.pick_now(self.call) or await self._fleet.wait(self.call)
+            twice = pick.endpoint.idempotent if idempotent is None else idempotent
             try:
-                return await self._attempt(pick, work)
+                if not hedge or (after := self._hedge_after(twice)) is None:
+                    return await self._attempt(pick, work)
+                return await self._hedge(pick, work, after, idempotent)
             except AtomeshError as error:
-                twice = pick.endpoint.idempotent if idempotent is None else idempotent
                 await self._after(error, pick, twice)
 
     async def _attempt(self, pick: Pick, work: Work) -> Answer:
@@ -70,22 +90,83 @@ class Walk:
             call = self.call
             answer = await subchannel.execute(work, call.deadline, grant=grant, returns=call.returns)
             failure, running = None, answer.running
+            self._settled = True
             return answer
+        except asyncio.CancelledError:
+            failure = _OUTRUN if self._settled else _WENT_AWAY
+            raise
         except errors.UnknownAgent as error:
             failure = errors.WrongInstance(f"{address} does not serve {self._fleet.agent} any more: {error.message}")
             raise failure from None
         except AtomeshError as error:
             failure = error
+            self._settled = self._settled or not goes_on(error)
             raise
         finally:
             ended = now()
             if failure is None:
+                self._fleet.latencies.record(ended - begun, ended)
                 series.unary_ended(code_pb2.OK, ended - begun)
                 self._fleet.series.attempt(address, "OK")
             else:
                 series.unary_ended(failure.code, ended - begun)
                 self._note(address, failure, ended - begun)
             pick.done(ended, failure, running)
+            self._fleet.settle()
+
+    def _hedge_after(self, twice: bool) -> float | None:
+        if self._hedged:
+            return None
+        return hedge_after(self._fleet.latencies, twice=twice, now=self._clock.now(), deadline=self.call.deadline)
+
+    async def _hedge(self, pick: Pick, work: Work, after: float, idempotent: bool | None) -> Answer:
+        """The first good answer of two attempts, the second begun `after` seconds.
+
+        Raises:
+            AtomeshError: one that settles the call, or where both failed the first attempt's.
+        """
+        begun = self._clock.now()
+        first = asyncio.create_task(self._attempt(pick, work), name=f"attempt {pick.endpoint.address}")
+        picks, tasks = [pick], [first]
+        winner: asyncio.Task[Answer] | None = None
+        try:
+            await asyncio.wait(tasks, timeout=after)
+            if not first.done() and (other := self._spare(pick, idempotent)) is not None:
+                picks.append(other)
+                tasks.append(asyncio.create_task(self._attempt(other, work), name=f"hedge {other.endpoint.address}"))
+            winner = await _first_good(tasks)
+            return winner.result()
+        finally:
+            await self._dismiss(tasks, picks)
+            if len(tasks) > 1:
+                won = winner is tasks[1] and winner.exception() is None
+                self._fleet.series.hedge(won=won)
+                if won:  # it took this long at least, and more than p95, which this leaves as it is
+                    self._fleet.latencies.record(self._clock.now() - begun, self._clock.now())
+
+    def _spare(self, first: Pick, idempotent: bool | None) -> Pick | None:
+        """Where the second attempt goes; None where it is not to be."""
+        now = self._clock.now()
+        other = self._fleet.balancer.spare(self.call, now, (*self.call.tried, first.candidate))
+        if other is None:
+            return None
+        if (idempotent or other.endpoint.idempotent) and pay(self._budget, now):
+            self._hedged = True
+            self._executed += 1
+            return other
+        other.done(now, errors.Cancelled(executed=False))
+        return None
+
+    async def _dismiss(self, tasks: Collection[asyncio.Task[Answer]], picks: Collection[Pick]) -> None:
+        """Ends what still runs, and frees its slots."""
+        for task in tasks:
+            task.cancel()
+        try:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            # A task that was cancelled before its first step has run no `finally` of its own.
+            for pick in picks:
+                pick.done(self._clock.now(), _WENT_AWAY)
             self._fleet.settle()
 
     def _note(self, address: str, failure: AtomeshError, seconds: float) -> None:
@@ -114,3 +195,16 @@ class Walk:
             alone = len(self._fleet.balancer.candidates) == 1
             self.call.tried = () if alone else (pick.candidate,)
             await self._clock.sleep(decision.delay)
+
+
+async def _first_good(tasks: Collection[asyncio.Task[Answer]]) -> asyncio.Task[Answer]:
+    """The first that has an answer, or an error that settles the call; where all failed otherwise, the first of all."""
+    pending = set(tasks)
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task in done:
+                error = task.exception()
+                if error is None or not (isinstance(error, AtomeshError) and goes_on(error)):
+                    return task
+    return next(iter(tasks))

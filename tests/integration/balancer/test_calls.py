@@ -157,7 +157,10 @@ async def test_every_policy_reaches_every_endpoint(mesh: Mesh, text: Text, polic
         await _reached(client, 3, text())
         replies = [await client.execute(ECHO, text()) for _ in range(30)]
         counts = Counter(reply.info.endpoint for reply in replies)
-        assert counts == {server.address: 10 for server in servers}, "idle equals must take turns"
+        if policy in ("random", "p2c", "peak_ewma"):
+            assert counts.keys() == {server.address for server in servers}, "whoever draws must draw each of them"
+        else:
+            assert counts == {server.address: 10 for server in servers}, "idle equals must take turns"
 
 
 async def test_a_call_may_have_a_policy_of_its_own(mesh: Mesh, text: Text) -> None:
