@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import partial
-from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2
@@ -36,32 +34,32 @@ from atomesh.core.errors import (
 from atomesh.core.rules import WIRE_RULES
 from atomesh.core.status import to_status
 from atomesh.rpc.metrics import MethodSeries
+from atomesh.rpc.mux.client_end import MAX_OUTPUT
 from atomesh.rpc.mux.server import ServedStream
 from atomesh.rpc.mux.server_end import Execution, ServerEnd
 from atomesh.v1 import context_pb2, mux_pb2
 
-_NANOS = 1_000_000_000
 _AT_A_GLANCE = 128  # a context of so few bytes has no string over its limit
 
 
 class MuxCall:
     """A call out of a mux, as a served agent sees it."""
 
-    __slots__ = ("_answer", "_input", "context")
+    __slots__ = ("_execution", "_runner", "context")
 
-    def __init__(self, context: Context, input: bytes, answer: Any) -> None:
-        """`answer` takes an error for a call whose execution goes on."""
+    def __init__(self, context: Context, execution: Execution, runner: _Runner) -> None:
+        """The runner answers where the execution goes on."""
         self.context = context
-        self._input = input
-        self._answer = answer
+        self._execution = execution
+        self._runner = runner
 
     def read(self, expected: type[Message]) -> Message:
         """The input; its type is the stream's."""
         try:
-            return expected.FromString(self._input)
+            return expected.FromString(self._execution.input)
         except DecodeError:
             raise WrongType(
-                f"{len(self._input)} bytes that do not parse as {expected.DESCRIPTOR.full_name}; "
+                f"{len(self._execution.input)} bytes that do not parse as {expected.DESCRIPTOR.full_name}; "
                 "check the sender's contract"
             ) from None
 
@@ -75,7 +73,7 @@ class MuxCall:
 
     def answer(self, error: AtomeshError) -> None:
         """Answers now, while the execution runs on."""
-        self._answer(error)
+        self._runner.answer(self._execution, self.context.request_id, error)
 
 
 class MuxDoor:
@@ -161,8 +159,9 @@ class MuxDoor:
             agent_version=served.spec.version,
             endpoint=where.address(),
             mux_id=self._rng.randbytes(16),
+            output_type=served.spec.contract.output_type,
         )
-        end = ServerEnd(served.admission, opening, hello)
+        end = ServerEnd(served.admission, opening, hello, where.default_timeout)
         if served.admission.draining:
             end.drain()
         stream = ServedStream(end, served.admission, where.clock)
@@ -228,25 +227,19 @@ class _Runner:
             if not request_id:
                 context = context.with_request_id()
                 request_id = made_up = context.request_id
-            deadline = execution.deadline
-            if deadline is None:
-                deadline = begun + self._served.where.default_timeout
-            call = MuxCall(context, execution.input, partial(self._answer, execution, request_id))
-            done = await self._served.run_in_slot(call, deadline)
+            done = await self._served.run_in_slot(MuxCall(context, execution, self), execution.deadline)
             code = code_pb2.OK
             self._reply(execution, done, made_up)
         except AtomeshError as error:
             code = error.code
-            self._answer(execution, request_id, error)
+            self.answer(execution, request_id, error)
         except asyncio.CancelledError:
             if not execution.cancelled:
                 raise  # the process ends; nobody has said that the caller went away
         except Exception as error:  # noqa: BLE001 # the last line before the wire: logged there in full
             code = code_pb2.INTERNAL
             log.exception("a call of %s failed unexpectedly", self._served.spec.name)
-            self._answer(
-                execution, request_id, AgentCrashed(f"{type(error).__name__}; the server's log has the reason")
-            )
+            self.answer(execution, request_id, AgentCrashed(f"{type(error).__name__}; the server's log has the reason"))
         finally:
             self._end.left(execution)
             self._series.unary_ended(code, self._now() - begun)
@@ -258,12 +251,12 @@ class _Runner:
         try:
             if execution.cancelled:
                 raise asyncio.CancelledError
-            if execution.deadline is not None and execution.deadline <= self._now():
+            if execution.deadline <= self._now():
                 raise DeadlineExceeded(f"{served.spec.name}: out of time before it began", executed=False)
             proto = context_pb2.Context.FromString(raw)
             large = len(raw) > _AT_A_GLANCE or proto.metadata or proto.via
             if large and (violations := WIRE_RULES.check(proto)):
-                raise InvalidArgument(violations=violations)
+                raise InvalidArgument("invalid context: " + "; ".join(map(str, violations)), violations=violations)
             context = Context.from_proto(proto)
             served.check_depth(context)
             return context
@@ -275,17 +268,20 @@ class _Runner:
             raise
 
     def _reply(self, execution: Execution, done: Done, made_up: str) -> None:
-        reply = self._end.reply(execution, done.output.SerializeToString(), self._now())
+        output = done.output.SerializeToString()
+        if len(output) > MAX_OUTPUT:
+            what = f"the output is {len(output)} bytes, larger than max ({MAX_OUTPUT}); send less, or in chunks"
+            raise MessageTooLarge(what, executed=True)
+        reply = self._end.reply(execution, output, self._now())
         if reply is None:
             return
-        started = self._wall() - done.took
-        reply.started_at.seconds = seconds = int(started)
-        reply.started_at.nanos = int((started - seconds) * _NANOS)
+        reply.started_us = int((self._wall() - done.took) * 1e6)
         reply.execution_us = int(done.took * 1e6)
         if made_up:
             reply.request_id = made_up
 
-    def _answer(self, execution: Execution, request_id: str, error: AtomeshError) -> None:
+    def answer(self, execution: Execution, request_id: str, error: AtomeshError) -> None:
+        """Ends a call with an error."""
         error.max_status_bytes = self._max_status
         self._end.fail(execution, self._status(error, request_id))
         self._stream.wake()
@@ -294,7 +290,7 @@ class _Runner:
         if execution.id in self._end.running:
             name = self._served.spec.name
             error = DeadlineExceeded(f"{name}: the deadline passed, and the work goes on", executed=True)
-            self._answer(execution, "", error)
+            self.answer(execution, "", error)
 
     def _status(self, error: AtomeshError, request_id: str) -> bytes:
         serialized: bytes = to_status(self._served.with_origin(error, request_id)).SerializeToString()

@@ -29,9 +29,9 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 _names = random.Random()  # seeded by the system; processes are spawned, never forked with it
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # not frozen, which would triple the price of making one
 class Context:
-    """What travels with a call. `atomesh/v1/context.proto` says what each field is."""
+    """What travels with a call; a value, never changed once made. `atomesh/v1/context.proto` says what each field is."""
 
     request_id: str = ""
     user_id: str = ""

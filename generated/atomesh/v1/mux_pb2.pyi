@@ -9,7 +9,6 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
-import google.protobuf.timestamp_pb2
 import sys
 import typing
 
@@ -274,6 +273,7 @@ class MuxHello(google.protobuf.message.Message):
     AGENT_VERSION_FIELD_NUMBER: builtins.int
     ENDPOINT_FIELD_NUMBER: builtins.int
     MUX_ID_FIELD_NUMBER: builtins.int
+    OUTPUT_TYPE_FIELD_NUMBER: builtins.int
     version: builtins.int
     """The version that both speak: the lower of the two ends' highest."""
     slots: builtins.int
@@ -292,6 +292,8 @@ class MuxHello(google.protobuf.message.Message):
     """Names this stream in `grant` of ExecuteRequest: a streamed output may use a
     grant that came here.
     """
+    output_type: builtins.str
+    """Full name of the type of all outputs."""
     @property
     def features(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___MuxFeature.ValueType]:
         """What both know of."""
@@ -307,8 +309,9 @@ class MuxHello(google.protobuf.message.Message):
         agent_version: builtins.str = ...,
         endpoint: builtins.str = ...,
         mux_id: builtins.bytes = ...,
+        output_type: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "endpoint", b"endpoint", "features", b"features", "instance_id", b"instance_id", "mux_id", b"mux_id", "slots", b"slots", "version", b"version", "weight", b"weight"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "endpoint", b"endpoint", "features", b"features", "instance_id", b"instance_id", "mux_id", b"mux_id", "output_type", b"output_type", "slots", b"slots", "version", b"version", "weight", b"weight"]) -> None: ...
 
 Global___MuxHello: typing_extensions.TypeAlias = MuxHello
 
@@ -408,7 +411,7 @@ class MuxReply(google.protobuf.message.Message):
     STATUS_FIELD_NUMBER: builtins.int
     MORE_FIELD_NUMBER: builtins.int
     SIZE_FIELD_NUMBER: builtins.int
-    STARTED_AT_FIELD_NUMBER: builtins.int
+    STARTED_US_FIELD_NUMBER: builtins.int
     QUEUE_US_FIELD_NUMBER: builtins.int
     EXECUTION_US_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
@@ -425,16 +428,14 @@ class MuxReply(google.protobuf.message.Message):
     """Parts of the output follow. Unset: this is all."""
     size: builtins.int
     """Bytes of the whole output; only with `more`."""
+    started_us: builtins.int
+    """When the execution started: microseconds since 1970 by the endpoint's clock."""
     queue_us: builtins.int
     """Microseconds that the call waited here for its slot. Mostly unset: 0."""
     execution_us: builtins.int
     """Microseconds that the agent ran, validation included."""
     request_id: builtins.str
     """The request id that the endpoint made up. Unset: the call had one."""
-    @property
-    def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When the execution started, by the endpoint's clock."""
-
     def __init__(
         self,
         *,
@@ -443,13 +444,12 @@ class MuxReply(google.protobuf.message.Message):
         status: builtins.bytes = ...,
         more: builtins.bool = ...,
         size: builtins.int = ...,
-        started_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        started_us: builtins.int = ...,
         queue_us: builtins.int = ...,
         execution_us: builtins.int = ...,
         request_id: builtins.str = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["execution_us", b"execution_us", "id", b"id", "more", b"more", "output", b"output", "queue_us", b"queue_us", "request_id", b"request_id", "size", b"size", "started_at", b"started_at", "status", b"status"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["execution_us", b"execution_us", "id", b"id", "more", b"more", "output", b"output", "queue_us", b"queue_us", "request_id", b"request_id", "size", b"size", "started_us", b"started_us", "status", b"status"]) -> None: ...
 
 Global___MuxReply: typing_extensions.TypeAlias = MuxReply
 

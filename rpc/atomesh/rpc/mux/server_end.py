@@ -44,8 +44,8 @@ class Execution:
         "task",
     )
 
-    def __init__(self, call: mux_pb2.MuxCall, deadline: float | None) -> None:
-        """`deadline` is None where the caller gave none; `task` is the shell's own."""
+    def __init__(self, call: mux_pb2.MuxCall, deadline: float) -> None:
+        """`task` is the shell's own."""
         self.id: int = call.id
         self.input: bytes = call.input
         self.context: bytes = call.context
@@ -74,13 +74,16 @@ class Received:
 class ServerEnd:
     """One stream as the endpoint knows it."""
 
-    def __init__(self, slots: Slots, opening: mux_pb2.MuxOpen, hello: mux_pb2.MuxHello) -> None:
-        """Version and features of the hello are filled in from what both ends speak."""
+    def __init__(
+        self, slots: Slots, opening: mux_pb2.MuxOpen, hello: mux_pb2.MuxHello, default_timeout: float = 30.0
+    ) -> None:
+        """Version and features of the hello are filled in; `default_timeout` in seconds is for calls that give none."""
         hello.version = min(VERSION, opening.version or 1)
         hello.features.extend(feature for feature in opening.features if feature in FEATURES)
         self._grants_known = mux_pb2.MUX_FEATURE_GRANTS in hello.features
         self._retire_known = mux_pb2.MUX_FEATURE_RETIRE in hello.features
         self._slots = slots
+        self._default_timeout = default_timeout
         self._frame: mux_pb2.MuxResponse = mux_pb2.MuxResponse(hello=hello)
         self._full: deque[mux_pb2.MuxResponse] = deque()
         self._size = 0
@@ -161,10 +164,9 @@ class ServerEnd:
         reply = self._add_reply(execution.id, min(len(output), WHOLE_BYTES))
         if large:
             reply.output, reply.more, reply.size = output[:WHOLE_BYTES], True, len(output)
+            self.claim.barred = self.congested
         else:
             reply.output = output
-        if self.congested:
-            self.claim.barred = True
         return reply
 
     def fail(self, execution: Execution, status: bytes) -> None:
@@ -223,7 +225,8 @@ class ServerEnd:
     # -- inside ----------------------------------------------------------------
 
     def _call(self, call: mux_pb2.MuxCall, received: Received, now: float) -> None:
-        execution = Execution(call, now + call.timeout_us / 1e6 if call.timeout_us else None)
+        timeout = call.timeout_us
+        execution = Execution(call, now + (timeout / 1e6 if timeout else self._default_timeout))
         if call.id in self.running:
             received.refuse.append((execution, "twice"))
             return
@@ -243,8 +246,7 @@ class ServerEnd:
             return
         self.claim.running += 1
         self.running[call.id] = execution
-        if execution.deadline is not None:
-            self._deadlines.add(execution.deadline, call.id)
+        self._deadlines.add(execution.deadline, call.id)
         if call.more:
             execution.assembly, execution.fed_at = Assembly(call.size, MAX_INPUT), now
             execution.assembly.add(call.input)
@@ -290,6 +292,7 @@ class ServerEnd:
         if self._size > FRAME_BYTES:
             self._full.append(self._frame)
             self._frame, self._size = mux_pb2.MuxResponse(), 0
+            self.claim.barred = self.congested
         self._size += size
         self._something = True
         reply = self._frame.replies.add()
