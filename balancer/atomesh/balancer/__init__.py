@@ -1,15 +1,17 @@
 """Choose, try, eject, measure: the client side of the mesh."""
 
-from atomesh.balancer.blocking import BlockingClient
+from atomesh.balancer.blocking import BlockingClient, BlockingStream
 from atomesh.balancer.client import CallOptions, Client, Reply
 from atomesh.balancer.metrics import ClientMetrics
 from atomesh.balancer.policies import DEFAULT_POLICY, POLICIES
 from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
+from atomesh.balancer.stream import Stream
 
 __all__ = [
     "DEFAULT_POLICY",
     "POLICIES",
     "BlockingClient",
+    "BlockingStream",
     "CallOptions",
     "Client",
     "ClientMetrics",
@@ -17,4 +19,5 @@ __all__ = [
     "Reply",
     "Resolver",
     "StaticResolver",
+    "Stream",
 ]

@@ -7,14 +7,18 @@ import atexit
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from google.protobuf.message import Message
 
-from atomesh.balancer.client import CallOptions, Client, Reply
-from atomesh.core.contract import Contract
+from atomesh.balancer.client import CallOptions, Client, Reply, StreamOptions
+from atomesh.balancer.stream import Stream
+from atomesh.core.contract import Contract, StreamContract
+from atomesh.core.errors import Attempt
+from atomesh.v1 import agent_pb2
 
 In = TypeVar("In", bound=Message)
+Chunk = TypeVar("Chunk", bound=Message)
 Out = TypeVar("Out", bound=Message)
 T = TypeVar("T")
 
@@ -59,9 +63,93 @@ class BlockingClient:
         """As Client.execute."""
         return _run(self._client.execute(target, input, options))
 
+    @overload
+    def stream(
+        self, target: StreamContract[In, Chunk, Out], input: In, **options: Unpack[StreamOptions]
+    ) -> BlockingStream[Chunk, Out]: ...
+
+    @overload
+    def stream(
+        self, target: Contract[In, Out], input: In, **options: Unpack[StreamOptions]
+    ) -> BlockingStream[Any, Out]: ...
+
+    @overload
+    def stream(self, target: str, input: Message, **options: Unpack[StreamOptions]) -> BlockingStream[Any, Any]: ...
+
+    def stream(
+        self, target: str | Contract[Any, Any], input: Message, **options: Unpack[StreamOptions]
+    ) -> BlockingStream[Any, Any]:
+        """As Client.stream: `with mesh.stream(...) as stream: for chunk in stream`."""
+        return BlockingStream(self._client, target, input, options)
+
     def close(self) -> None:
         """Closes the client; calls of other threads fail. Twice is fine."""
         _run(self._client.close())
+
+
+class BlockingStream(Generic[Chunk, Out]):
+    """A Stream whose chunks are waited for by the thread that asks for them."""
+
+    def __init__(
+        self, client: Client, target: str | Contract[Any, Any], input: Message, options: StreamOptions
+    ) -> None:
+        """Nothing is sent before the first chunk is asked for."""
+        self._stream: Stream[Chunk, Out] = client.stream(target, input, **options)
+
+    def __enter__(self) -> Self:
+        """As Stream's."""
+        _run(self._stream.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the call where it has not ended."""
+        self.close()
+
+    def __iter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __next__(self) -> Chunk:
+        """The next chunk."""
+        chunk = _run(_next(self._stream))
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def result(self) -> Out:
+        """The output; chunks that nobody has asked for are dropped."""
+        return _run(self._stream.result())
+
+    @property
+    def output(self) -> Out:
+        """The output, once the stream has been read to its end."""
+        return self._stream.output
+
+    @property
+    def info(self) -> agent_pb2.ExecutionInfo:
+        """Where and how long it ran."""
+        return self._stream.info
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that have come."""
+        return self._stream.chunks
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that failed; mostly none."""
+        return self._stream.attempts
+
+    @property
+    def queue_wait(self) -> float:
+        """Seconds that the call waited in this client for a slot."""
+        return self._stream.queue_wait
+
+    def close(self) -> None:
+        """Ends the call where it has not ended. Twice is fine."""
+        _run(self._stream.aclose())
 
 
 class _Loop:
@@ -102,6 +190,11 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         future.cancel()  # Ctrl-C in the calling thread ends the call as well
         raise
+
+
+async def _next(stream: Stream[Chunk, Any]) -> Chunk | None:
+    """The next chunk; None at the end."""
+    return await anext(stream, None)
 
 
 async def _make(args: tuple[Any, ...], settings: dict[str, Any]) -> Client:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
 from google.protobuf.message import DecodeError, Message
 
@@ -18,13 +18,14 @@ from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.metrics import OTHER, AgentSeries, ClientMetrics, reason_of
 from atomesh.balancer.policies import DEFAULT_POLICY, check_policy
 from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
+from atomesh.balancer.stream import Stream
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.walk import Walk
 from atomesh.balancer.work import Answer, Work
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope
-from atomesh.core.contract import Contract, unpack
+from atomesh.core.contract import Contract, StreamContract, unpack
 from atomesh.core.errors import AtomeshError, Attempt, Origin
 from atomesh.core.names import check_agent_name
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
@@ -34,6 +35,7 @@ from atomesh.rpc.registry_client import DEFAULT_ADDRESS
 from atomesh.v1 import agent_pb2
 
 In = TypeVar("In", bound=Message)
+Chunk = TypeVar("Chunk", bound=Message)
 Out = TypeVar("Out", bound=Message)
 
 
@@ -66,6 +68,15 @@ class CallOptions:
 
 
 _PLAIN = CallOptions()
+
+
+class StreamOptions(TypedDict, total=False):
+    """Keywords of `Client.stream`; see CallOptions."""
+
+    timeout: float | None
+    context: Context | None
+    idempotent: bool | None
+    policy: str | None
 
 
 class Client:
@@ -243,6 +254,27 @@ class Client:
                 series.queue_seconds.observe(call.queue_wait)
         return Reply(output, answer, agent, tuple(call.attempts), call.queue_wait)
 
+    @overload
+    def stream(
+        self, target: StreamContract[In, Chunk, Out], input: In, **options: Unpack[StreamOptions]
+    ) -> Stream[Chunk, Out]: ...
+
+    @overload
+    def stream(self, target: Contract[In, Out], input: In, **options: Unpack[StreamOptions]) -> Stream[Any, Out]: ...
+
+    @overload
+    def stream(self, target: str, input: Message, **options: Unpack[StreamOptions]) -> Stream[Any, Any]: ...
+
+    def stream(
+        self, target: str | Contract[Any, Any], input: Message, **options: Unpack[StreamOptions]
+    ) -> Stream[Any, Any]:
+        """A call whose output comes in chunks: `async with mesh.stream(...) as stream: async for chunk in stream`.
+
+        Takes the options of `call`. An agent without chunks gives none. `stream.output`
+        is there after the last chunk; `await stream.result()` reads to the end for it.
+        """
+        return Stream(self, target, input, CallOptions(**options))
+
     async def contract(self, agent: str) -> Contract[Message, Message]:
         """The contract that the agent's endpoints speak, with classes made from its descriptors.
 
@@ -251,7 +283,7 @@ class Client:
         """
         fleet = await self._meet(agent, self._clock.now() + self._timeout)
         loaded = await fleet.contract()
-        return Contract(agent, loaded.input, loaded.output)
+        return Contract(agent, loaded.input, loaded.output, chunk=loaded.chunk)
 
     async def _meet(self, agent: str, deadline: float) -> Fleet:
         """The agent's fleet, once the resolver has told of the agent.

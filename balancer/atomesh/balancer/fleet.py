@@ -17,7 +17,7 @@ from atomesh.balancer.subchannel import Subchannel
 from atomesh.balancer.waiting import Call
 from atomesh.core import errors
 from atomesh.core.clock import Clock
-from atomesh.core.contract import Contract, known_class, load_contract
+from atomesh.core.contract import Contract, known_class
 from atomesh.core.endpoint import Endpoint
 from atomesh.rpc.credentials import Credentials
 from atomesh.rpc.mux.client import ClientStream
@@ -63,6 +63,8 @@ class Fleet:
         self._synced = asyncio.Event()
         self._seen: Endpoint | None = None
         self._output: type[Message] | None = None
+        self._chunks: dict[str, type[Message] | None] = {}
+        """Of contracts, by hash."""
         self.latencies = LatencyQuantiles()
         """Of attempts that went well."""
         self.strangers = 0
@@ -157,14 +159,32 @@ class Fleet:
                 raise errors.DeadlineExceeded(late, executed=False) from None
         return self._output
 
+    async def chunk_class(self, deadline: float, endpoint: Endpoint | None = None) -> type[Message] | None:
+        """The class of the chunks of an endpoint, or of any; None where its contract has none.
+
+        Raises:
+            RegistryUnavailable: the contract cannot be had.
+            DeadlineExceeded: nor within a call's deadline.
+        """
+        endpoint = endpoint or self._example()
+        known = endpoint.contract_hash
+        if known not in self._chunks:
+            try:
+                async with asyncio.timeout(deadline - self._clock.now()):
+                    told = await self._resolver.contract(endpoint)
+            except TimeoutError:
+                late = f"out of time before {self._resolver.name} told of the contract of {self.agent}"
+                raise errors.DeadlineExceeded(late, executed=False) from None
+            self._chunks[known] = (known_class(told.chunk_type) or told.load().chunk) if told.chunk_type else None
+        return self._chunks[known]
+
     async def contract(self) -> Contract[Message, Message]:
         """The agent's contract, with classes made from its descriptors.
 
         Raises:
             RegistryUnavailable: it cannot be had.
         """
-        told = await self._resolver.contract(self._example())
-        return load_contract(told.input_type, told.output_type, told.descriptor_set)
+        return (await self._resolver.contract(self._example())).load()
 
     def ejected(self, endpoint: Endpoint, seconds: float) -> None:
         """Logs and counts an ejection."""

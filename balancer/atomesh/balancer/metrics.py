@@ -37,6 +37,7 @@ class ClientMetrics:
         self.registry = registry = registry or CollectorRegistry()
         grpc = GrpcMetrics("client", registry)
         self.execute: MethodSeries = grpc.method("unary", "atomesh.v1.AgentService", "Execute")
+        self.execute_stream: MethodSeries = grpc.method("server_stream", "atomesh.v1.AgentService", "ExecuteStream")
         by_agent, by_endpoint = ("agent",), ("agent", "endpoint")
         self.calls = CounterFamily(
             "atomesh_client_calls_total", "Calls that ended, by reason.", ("agent", "reason"), registry=registry

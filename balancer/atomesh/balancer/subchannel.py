@@ -12,6 +12,7 @@ from google.rpc import status_pb2
 
 from atomesh.balancer.balancer import Grant
 from atomesh.balancer.candidate import SubchannelState
+from atomesh.balancer.stream_call import StreamCall, StreamChannel
 from atomesh.balancer.work import Answer, Work
 from atomesh.core.clock import Clock
 from atomesh.core.endpoint import Endpoint
@@ -74,6 +75,7 @@ class Subchannel:
         self._watcher = watcher
         self._now = clock.now
         self._channel = network.channel(endpoint.address, credentials)
+        self._streams = StreamChannel(endpoint.address, credentials, network)
         # types-grpcio has one stub class for both worlds; the aio one is typed Any here.
         stub = agent_pb2_grpc.AgentServiceStub(self._channel)
         self._execute = stub.Execute
@@ -105,9 +107,15 @@ class Subchannel:
             self._look()
             raise
         finally:
-            self._in_flight -= 1
-            if self._idle is not None and not self._in_flight:
-                self._idle.set()
+            self._left()
+
+    def open_stream(self, work: Work, deadline: float, *, grant: Grant | None) -> StreamCall:
+        """One attempt at a stream, refused at once where no slot is free."""
+        if grant is not None:
+            grant.give_back()  # of the mux's, and the stream goes another way
+        request = agent_pb2.ExecuteStreamRequest(request=work.request)
+        self._in_flight += 1
+        return self._streams.open(request, deadline - self._now(), self._left)
 
     def expect(self, endpoint: Endpoint) -> None:
         """The endpoint as it is now; another instance at the address gets a mux of its own."""
@@ -130,6 +138,7 @@ class Subchannel:
         await asyncio.gather(self._task, return_exceptions=True)
         if self._mux is not None:
             await self._mux.close()
+        await self._streams.close()
         await self._channel.close()
 
     # -- the mux's listener ------------------------------------------------------
@@ -147,6 +156,11 @@ class Subchannel:
         self._tell()
 
     # -- inside ------------------------------------------------------------------
+
+    def _left(self) -> None:
+        self._in_flight -= 1
+        if self._idle is not None and not self._in_flight:
+            self._idle.set()
 
     async def _muxed(
         self, stream: ClientStream, work: Work, deadline: float, *, granted: bool, returns: bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -51,8 +52,10 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 
 
-def open_channel(address: str, credentials: Credentials = PLAINTEXT) -> grpc.aio.Channel:
-    """A channel to one address; it connects when first used.
+def open_channel(
+    address: str, credentials: Credentials = PLAINTEXT, options: Sequence[tuple[str, int | str]] = ()
+) -> grpc.aio.Channel:
+    """A channel to one address; it connects when first used. `options` are added to ours.
 
     Raises:
         InvalidArgument: it is no address to dial, or plaintext off loopback.
@@ -60,8 +63,8 @@ def open_channel(address: str, credentials: Credentials = PLAINTEXT) -> grpc.aio
     check_dialable(address)
     secure = credentials.for_channel(address)
     if secure is None:
-        return grpc.aio.insecure_channel(address, options=_OPTIONS)
-    return grpc.aio.secure_channel(address, secure, options=_OPTIONS)
+        return grpc.aio.insecure_channel(address, options=(*_OPTIONS, *options))
+    return grpc.aio.secure_channel(address, secure, options=(*_OPTIONS, *options))
 
 
 _CAUSES = (

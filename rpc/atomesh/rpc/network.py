@@ -24,8 +24,8 @@ Options = Sequence[tuple[str, int | str]]
 class Network(Protocol):
     """Opens channels and makes servers."""
 
-    def channel(self, address: str, credentials: Credentials = PLAINTEXT) -> grpc.aio.Channel:
-        """A channel to one address; it connects when first used.
+    def channel(self, address: str, credentials: Credentials = PLAINTEXT, options: Options = ()) -> grpc.aio.Channel:
+        """A channel to one address; it connects when first used. `options` are added to ours.
 
         Raises:
             InvalidArgument: it is no address to dial, or plaintext off loopback.
@@ -40,9 +40,9 @@ class Network(Protocol):
 class GrpcNetwork:
     """The real one."""
 
-    def channel(self, address: str, credentials: Credentials = PLAINTEXT) -> grpc.aio.Channel:
+    def channel(self, address: str, credentials: Credentials = PLAINTEXT, options: Options = ()) -> grpc.aio.Channel:
         """See `open_channel`."""
-        return open_channel(address, credentials)
+        return open_channel(address, credentials, options)
 
     def server(self, options: Options = ()) -> grpc.aio.Server:
         """A grpc.aio server."""

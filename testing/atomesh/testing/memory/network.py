@@ -42,8 +42,9 @@ class Host:
         self.channels: dict[MemoryChannel, None] = {}
         self.context = owned_context(self)
 
-    def channel(self, address: str, credentials: Credentials = PLAINTEXT) -> grpc.aio.Channel:
+    def channel(self, address: str, credentials: Credentials = PLAINTEXT, options: Options = ()) -> grpc.aio.Channel:
         """A channel from here; see Network."""
+        del options
         check_dialable(address)
         credentials.for_channel(address)
         return MemoryChannel(self.network, self, address)
@@ -93,6 +94,10 @@ class MemoryNetwork:
     def heal(self, source: str, target: str) -> None:
         """What was held up arrives late, unless its connection was given up meanwhile."""
         self._link(source, target).heal(self._loop.time())
+
+    def blocked(self, source: str, target: str) -> bool:
+        """Whether nothing gets from one to the other."""
+        return self._link(source, target).blocked
 
     def cut(self, one: str, other: str) -> int:
         """Resets the connections between two hosts, what is on its way is lost; how many they were."""
