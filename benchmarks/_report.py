@@ -20,10 +20,12 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
-    """Median and range; a dash where nothing was measured."""
+    """Median and range, the latter where there is one; a dash where nothing was measured."""
     if not values:
         return "-"
     low, high = min(values), max(values)
+    if round(low, digits) == round(high, digits):
+        return f"{median(values):,.{digits}f}"
     return f"{median(values):,.{digits}f} [dim]({low:,.{digits}f}-{high:,.{digits}f})[/dim]"
 
 
