@@ -65,6 +65,7 @@ class CallOptions:
     context: Context | None = None
     idempotent: bool | None = None
     policy: str | None = None
+    hedge: bool | None = None
 
 
 _PLAIN = CallOptions()
@@ -95,6 +96,7 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         zone: str = "",
         versions: Mapping[str, float] | None = None,
+        hedge: bool = False,
         mux: bool = True,
         credentials: Credentials = PLAINTEXT,
         metrics: ClientMetrics | None = None,
@@ -106,7 +108,8 @@ class Client:
 
         `timeout` is in seconds, for calls that say nothing and are in no other's scope.
         `zone` is the client's own: endpoints there are asked first. `versions` shares
-        calls out by semver range, such as `{">=2": 10, "<2": 90}`. Without `mux` every call
+        calls out by semver range, such as `{">=2": 10, "<2": 90}`. With `hedge`, calls that
+        may run twice are sent to a second endpoint where they take longer than p95. Without `mux` every call
         is a unary Execute of its own.
 
         Raises:
@@ -118,6 +121,7 @@ class Client:
         self._filters = Filters(zone, dict(versions or {}))
         self._credentials = credentials
         self._clock = clock
+        self._hedge = hedge
         self._mux = mux
         self._network = network
         self._rng = rng or random.Random()
@@ -179,6 +183,7 @@ class Client:
         context: Context | None = None,
         idempotent: bool | None = None,
         policy: str | None = None,
+        hedge: bool | None = None,
     ) -> Out: ...
 
     @overload
@@ -191,6 +196,7 @@ class Client:
         context: Context | None = None,
         idempotent: bool | None = None,
         policy: str | None = None,
+        hedge: bool | None = None,
     ) -> Any: ...
 
     async def call(
@@ -202,19 +208,21 @@ class Client:
         context: Context | None = None,
         idempotent: bool | None = None,
         policy: str | None = None,
+        hedge: bool | None = None,
     ) -> Any:
         """The agent's output for `input`.
 
         `target` is an agent's name, or a contract, and then the output is typed.
         `timeout` is in seconds; a call inside an agent never outlives its caller.
-        `idempotent` says that this call may run twice, whatever the agent declares.
+        `idempotent` says that this call may run twice, whatever the agent declares;
+        `hedge`, that it is sent to a second endpoint where it takes long.
 
         Raises:
             AtomeshError: one of the tree in `atomesh.core.errors`; `attempts`
                 has where it was tried, and how each try ended.
         """
-        plain = timeout is None and context is None and idempotent is None and policy is None
-        options = _PLAIN if plain else CallOptions(timeout, context, idempotent, policy)
+        plain = timeout is None and context is None and idempotent is None and policy is None and hedge is None
+        options = _PLAIN if plain else CallOptions(timeout, context, idempotent, policy, hedge)
         return (await self.execute(target, input, options)).output
 
     async def execute(
@@ -240,7 +248,8 @@ class Client:
             expected = target.output if isinstance(target, Contract) else await fleet.output_class(deadline)
             self._budget.deposit()
             walk = Walk(fleet, call, self._budget, self._metrics, self._clock, self._rng)
-            answer = await walk.run(Work(agent, context, input), options.idempotent)
+            hedge = self._hedge if options.hedge is None else options.hedge
+            answer = await walk.run(Work(agent, context, input), options.idempotent, hedge=hedge)
             output: Any = _unpack(agent, answer, expected)
             reason = "OK"
         except AtomeshError as error:
