@@ -21,7 +21,7 @@ STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
-  $(sort $(SUITES) unit integration chaos) bench bench-mux bench-policies bench-overload bench-pick eval-text examples fmt clean
+  $(sort $(SUITES) unit integration chaos) bench bench-mux bench-policies bench-overload bench-memory bench-pick eval-text examples fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -75,6 +75,9 @@ bench-policies: $(DEV) ## policies beside one central queue on the same traces, 
 
 bench-overload: $(DEV) ## goodput at 1, 2 and 10 times an endpoint's capacity, bound by slots and by CPU
 	@$(BIN)/python -m benchmarks.bench_overload $(ARGS)
+
+bench-memory: $(DEV) ## memory over 200,000 calls with 5 % cancelled, and of idle muxes
+	@$(BIN)/python -m benchmarks.bench_memory $(ARGS)
 
 bench-pick: $(DEV) ## what choosing an endpoint costs
 	@$(BIN)/python benchmarks/bench_pick.py
