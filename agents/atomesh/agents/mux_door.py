@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2
@@ -35,7 +35,7 @@ from atomesh.core.rules import WIRE_RULES
 from atomesh.core.status import to_status
 from atomesh.rpc.metrics import MethodSeries
 from atomesh.rpc.mux.client_end import MAX_OUTPUT
-from atomesh.rpc.mux.server import ServedStream
+from atomesh.rpc.mux.server import EOF, ServedStream, Write
 from atomesh.rpc.mux.server_end import Execution, ServerEnd
 from atomesh.v1 import context_pb2, mux_pb2
 
@@ -87,13 +87,11 @@ class MuxDoor:
         self._rng = random.Random()  # spreads what was opened at once
         self._streams: dict[ServedStream, ServedAgent] = {}
 
-    async def serve(
-        self, requests: AsyncIterator[mux_pb2.MuxRequest], context: ServicerContext
-    ) -> AsyncIterator[mux_pb2.MuxResponse]:
+    async def serve(self, requests: object, context: ServicerContext, write: Write) -> None:
         """Serves one stream."""
-        del context
-        first = await anext(aiter(requests), None)
-        if first is None:
+        del requests  # read from the context, which is a hop less
+        first = await context.read()
+        if first is EOF:
             return
         served = self._agent(first)
         stream = self._stream(served, first.open)
@@ -101,8 +99,7 @@ class MuxDoor:
         timer = self._retire_later(stream)
         try:
             stream.receive(first)
-            async for frame in stream.frames(requests):
-                yield frame
+            await stream.serve(context.read, write)
         finally:
             if timer is not None:
                 timer.cancel()

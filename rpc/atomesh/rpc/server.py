@@ -157,8 +157,9 @@ class Server:
             read = _reader(parse, check)
             made = self._written if inspect.iscoroutinefunction(handler.unary_stream) else self._stream
             return grpc.unary_stream_rpc_method_handler(made(handler.unary_stream, series, read, name), None, serialize)
+        made = self._written if inspect.iscoroutinefunction(handler.stream_stream) else self._stream
         return grpc.stream_stream_rpc_method_handler(
-            self._stream(handler.stream_stream, series, _as_it_is, name), parse, serialize
+            made(handler.stream_stream, series, _as_it_is, name), parse, serialize
         )
 
     def _unary(self, method: Callable[..., Awaitable[Any]], series: MethodSeries, read: Reader, name: str) -> Handler:

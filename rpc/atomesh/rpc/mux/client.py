@@ -76,7 +76,10 @@ class ClientStream:
         self._address = address
         self._listener = listener
         self._now = clock.now
-        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._woken = False
+        self._sleep: asyncio.Future[None] | None = None
+        """What the writer waits on; a bare future, since an Event costs three times as much."""
         self._hello = asyncio.Event()
         self._finishing = False
         self._timer: asyncio.TimerHandle | None = None
@@ -91,11 +94,11 @@ class ClientStream:
             Refused: the stream broke before it was sent.
             DeadlineExceeded: out of time.
         """
-        waiter: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
         sent = self.end.call(input, context, deadline, waiter, granted=granted)
         if returns:
             sent.returns = True
-        self._wake.set()
+        self._wake()
         if self.ended.is_set():
             self.end.cancel(sent)
             raise Refused(f"the mux to {self._address} has just ended")
@@ -103,24 +106,24 @@ class ClientStream:
             return await waiter
         except asyncio.CancelledError:
             self.end.cancel(sent)
-            self._wake.set()
+            self._wake()
             raise
 
     def park(self, waiting: int) -> None:
         """So many calls wait for a grant."""
         if self.end.park(waiting):
-            self._wake.set()
+            self._wake()
 
     def give_back(self) -> None:
         """A grant was not needed after all."""
         self.end.give_back()
-        self._wake.set()
+        self._wake()
 
     def finish(self) -> None:
         """Closes our side once all calls have ended."""
         self.end.park(0)
         self._finishing = True
-        self._wake.set()
+        self._wake()
 
     async def hello(self, seconds: float | None = None) -> bool:
         """Whether it has come about, or has failed to, within so many seconds; None is however long that takes."""
@@ -145,19 +148,29 @@ class ClientStream:
             self._end()
 
     async def _write(self, rpc: Any) -> None:
-        end, wake = self.end, self._wake
+        end = self.end
         try:
             while True:
-                wake.clear()
+                self._woken = False
                 while (frame := end.take(self._now())) is not None:
                     await rpc.write(frame)
                 if self._finishing and not end.calls:
                     await rpc.done_writing()
                     return
                 self._schedule()
-                await wake.wait()
+                if not self._woken:
+                    self._sleep = self._loop.create_future()
+                    await self._sleep
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader is told why
+
+    def _wake(self) -> None:
+        """There is something to send."""
+        self._woken = True
+        if (sleep := self._sleep) is not None:
+            self._sleep = None
+            if not sleep.done():
+                sleep.set_result(None)
 
     def _receive(self, frame: mux_pb2.MuxResponse) -> None:
         end = self.end
@@ -181,7 +194,7 @@ class ClientStream:
                 self.over.set()
             self._listener.changed()
         if self._finishing and not end.calls:
-            self._wake.set()
+            self._wake()
 
     def _schedule(self) -> None:
         """Wakes up when time alone changes something; a timer that comes too early is set again then."""
@@ -194,7 +207,7 @@ class ClientStream:
                 return
             self._timer.cancel()
         self._timer_at = due
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, due - self._now()), self._tick)
+        self._timer = self._loop.call_later(max(0.0, due - self._now()), self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -209,7 +222,7 @@ class ClientStream:
             self.silent = True
             log.warning("%s is silent: it takes connections and does not answer", self._address)
             self._listener.changed()
-        self._wake.set()
+        self._wake()
 
     def _end(self) -> None:
         if self._timer is not None:
