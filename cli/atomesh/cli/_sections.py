@@ -46,7 +46,7 @@ class MeshSection(Section):
     """The registry's address."""
     deadline: Seconds = 30.0
     """Seconds that a call may take."""
-    policy: str = "weighted_least_outstanding"
+    policy: str = "late_binding"
     """How endpoints are picked."""
 
 

@@ -25,7 +25,7 @@ class CallFlags(Dialling):
         float | None, typer.Option("--deadline", "--timeout", metavar="SECONDS", help="What the call may take [30].")
     ] = None
     policy: Annotated[
-        str | None, typer.Option("--policy", help="How an endpoint is picked [weighted_least_outstanding].")
+        str | None, typer.Option("--policy", help="How an endpoint is picked [late_binding]; docs/client.md has all.")
     ] = None
 
 
