@@ -19,15 +19,17 @@ class VirtualClock:
     """Tells the time of the running loop; inside `run_virtual` that is virtual time.
 
     `now()` is the loop's time in seconds, `wall()` is unix seconds:
-    `wall_at_zero` where the loop's time is 0, and as fast.
+    `wall_at_zero` where the loop's time is 0, and as fast. With a `loop` given
+    it can be read from threads too, in which none runs.
     """
 
-    def __init__(self, *, wall_at_zero: float = WALL_AT_ZERO) -> None:
+    def __init__(self, *, wall_at_zero: float = WALL_AT_ZERO, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._wall_at_zero = wall_at_zero
+        self._loop = loop
 
     def now(self) -> float:
-        """Seconds on the running loop's clock."""
-        return asyncio.get_running_loop().time()
+        """Seconds on the loop's clock."""
+        return (self._loop or asyncio.get_running_loop()).time()
 
     def wall(self) -> float:
         """Unix seconds, in step with `now`."""

@@ -1,0 +1,121 @@
+"""What is looked at between events: starvation, picks of what is gone, slots that leak.
+
+These rules need to know what a client believes, so this is the one place that
+looks into it: which calls wait there, and which endpoints it could pick.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from atomesh.balancer.availability import Availability, availability
+from atomesh.balancer.fleet import Fleet
+from atomesh.testing.memory import Host
+from atomesh.testing.world.members import AGENT, ClientMember, EndpointMember
+from atomesh.v1 import mux_pb2
+
+if TYPE_CHECKING:
+    from atomesh.testing.world.world import World
+
+LOOKS = 0.05
+"""Seconds between two looks."""
+STARVED = 1.0
+"""Seconds for which a call may wait while a slot is free that its client knows of. A
+refusal's hint is 50 ms at most and a lapsed grant 250 ms; a second is none of these."""
+LAG = 0.05
+"""Seconds after a client has heard that an endpoint is gone in which calls may
+still leave for it: those that were bound in the same instant."""
+TROUBLE = 25.0
+"""Seconds after a fault in which its effects are no news: a dead connection is
+noticed after 15 s, and 10 s is the shortest ejection."""
+
+_EXECUTE = "/atomesh.v1.AgentService/Execute"
+_MUX = "/atomesh.v1.AgentService/Mux"
+
+
+class Lookout:
+    """Looks at a world every LOOKS seconds, and at what leaves its clients."""
+
+    def __init__(self, world: World) -> None:
+        """Looks at nothing before `look`."""
+        self._world = world
+        self._since: dict[tuple[str, str], float] = {}
+        world.network.on_request = self._leaves
+
+    def look(self) -> None:
+        """All rules that are not of one event."""
+        world = self._world
+        now, book = world.ground.clock.now(), world.book
+        excused = {client.name for client in world.clients if client.host.paused or now < client.late_until}
+        book.check_ends(now, excused)
+        book.check_amplification(now, len(world.clients))
+        if world.quiet_for > TROUBLE:
+            book.check_idle_work(now)
+        for endpoint in world.endpoints:
+            self._check_claims(endpoint, now)
+            for client in world.clients:
+                self._check_starving(client, endpoint, now)
+
+    def check_nothing_out(self, client: ClientMember) -> None:
+        """Nothing is in flight or waits at a client of which nobody wants anything."""
+        now = self._world.ground.clock.now()
+        for fleet in self._fleets(client):
+            for candidate in fleet.balancer.candidates.values():
+                if candidate.in_flight:
+                    out = f"{candidate.in_flight} at {candidate.endpoint.address}"
+                    self._world.book.violated(now, f"nobody calls, and {client.name} counts {out}")
+            if fleet.balancer.waiting:
+                self._world.book.violated(
+                    now, f"nobody calls, and {fleet.balancer.waiting} calls wait at {client.name}"
+                )
+
+    def _check_claims(self, endpoint: EndpointMember, now: float) -> None:
+        if endpoint.running is None:
+            return
+        admission = endpoint.running.agents[AGENT].admission
+        if admission.taken > admission.slots:
+            self._world.book.violated(now, f"{endpoint.name} has promised {admission.taken} of {admission.slots} slots")
+
+    def _check_starving(self, client: ClientMember, endpoint: EndpointMember, now: float) -> None:
+        key = (client.name, endpoint.name)
+        if not (self._waits(client) and endpoint.free > 0 and self._could_go(client, endpoint)):
+            self._since.pop(key, None)
+            return
+        since = self._since.setdefault(key, now)
+        if now - since > STARVED:
+            self._since[key] = now
+            waited = f"{now - since:.2f} s"
+            self._world.book.violated(
+                now, f"calls wait at {client.name} for {waited} with a slot free at {endpoint.name}"
+            )
+
+    def _waits(self, client: ClientMember) -> bool:
+        return any(fleet.balancer.waiting for fleet in self._fleets(client))
+
+    def _could_go(self, client: ClientMember, endpoint: EndpointMember) -> bool:
+        if not (client.well and endpoint.well) or self._world.apart(client.name, endpoint.name):
+            return False
+        for fleet in self._fleets(client):
+            candidate = fleet.balancer.candidates.get(endpoint.address)
+            if candidate is None or availability(candidate) is not Availability.PICKED or candidate.ejection.probing:
+                return False
+        return not endpoint.running.agents[AGENT].admission.draining
+
+    @staticmethod
+    def _fleets(client: ClientMember) -> list[Fleet]:
+        fleets: dict[str, Fleet] = client.running._fleets if client.running is not None else {}
+        return list(fleets.values())
+
+    def _leaves(self, host: Host, address: str, method: str, message: bytes | None) -> None:
+        """A request leaves a client: is it for something that the client knows to be gone?"""
+        client = next((client for client in self._world.clients if client.host is host), None)
+        if client is None or (since := client.removed.get(address)) is None:
+            return
+        now = self._world.ground.clock.now()
+        picked = method == _EXECUTE or (
+            method == _MUX and message is not None and bool(mux_pb2.MuxRequest.FromString(message).calls)
+        )
+        if picked and now - since > LAG:
+            self._world.book.violated(
+                now, f"{client.name} calls {address}, {now - since:.3f} s after it heard it is gone"
+            )
