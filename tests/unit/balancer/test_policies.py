@@ -156,3 +156,24 @@ def test_no_policy_ever_overfills_an_endpoint(policy: str, seed: int) -> None:
             assert picked.in_flight <= picked.slots
         elif busy := [c for c in candidates if c.in_flight]:
             rng.choice(busy).in_flight -= 1
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_late_binding_takes_the_heaviest_then_the_freest_of_those_that_take_a_call(seed: int) -> None:
+    rng = random.Random(seed)
+    candidates = fleet(*(rng.randint(1, 6) for _ in range(6)))
+    for candidate in candidates:
+        candidate.in_flight = rng.randint(0, candidate.slots)
+        candidate.weight = rng.choice([1.0, 1.0, 2.0])
+        candidate.shut_until = rng.choice([0.0, 0.0, NOW + 1])
+        candidate.heard(rng.randint(0, 6), NOW - rng.choice([0.0, 1.0]))
+    tried = rng.sample(candidates, rng.randint(0, 2))
+    fresh = NOW - LOAD_NEWS_SECONDS
+    open_ = [c for c in candidates if c.takes(NOW) and c.free(fresh) > 0 and c not in tried]
+    picked = POLICIES["late_binding"](rng).picker(candidates).pick(NOW, tried)
+    if picked is None:
+        assert not open_
+    else:
+        assert picked in open_
+        rank = max((c.weight, c.free(fresh) / c.slots) for c in open_)
+        assert (picked.weight, picked.free(fresh) / picked.slots) == rank

@@ -50,11 +50,12 @@ class LateBinding:
 
 
 class _Free:
-    __slots__ = ("_candidates", "_policy", "_twice")
+    __slots__ = ("_candidates", "_heaviest", "_policy", "_twice")
 
     def __init__(self, policy: LateBinding, candidates: tuple[Candidate, ...]) -> None:
         self._policy = policy
         self._candidates = candidates
+        self._heaviest = max((candidate.weight for candidate in candidates), default=0.0)
         self._twice = candidates + candidates  # so that a rotated scan is one slice
 
     def pick(self, now: float, tried: Collection[Candidate] = NONE_TRIED, key: str = "") -> Candidate | None:
@@ -70,12 +71,17 @@ class _Free:
         best: Candidate | None = None
         most = weight = 0.0
         for candidate in self._twice[start : start + size]:
-            free = candidate.free(fresh)
-            if free <= 0 or candidate.weight < weight or not candidate.takes(now):
+            # Candidate.takes and Candidate.free, inlined: this loop is the price of every call.
+            own, slots = candidate.in_flight, candidate.slots
+            if own >= slots or candidate.shut_until > now or (own and candidate.ejection.probing):
                 continue
-            share = free / candidate.slots
-            if (candidate.weight > weight or share > most) and (not tried or candidate not in tried):
+            share = (slots - own - candidate.others if candidate.others_at > fresh else slots - own) / slots
+            if share <= 0 or candidate.weight < weight:
+                continue
+            if (share > most or candidate.weight > weight) and (not tried or candidate not in tried):
                 best, most, weight = candidate, share, candidate.weight
+                if share == 1 and weight >= self._heaviest:
+                    break  # nothing is freer than all of it
         if best is not None and best.free(fresh) >= PACKED_FREE:
             self._policy.packed = best
         return best
