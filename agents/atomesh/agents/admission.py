@@ -178,7 +178,7 @@ class Admission:
 
     def give_back(self, claim: Claim, grants: int, now: float) -> None:
         """So many grants were not needed."""
-        for _ in range(grants):
+        for _ in range(min(grants, len(claim.out) + claim.lapsed)):  # whatever a stranger says
             self._demands.use(claim)
         self._pass_on(now)
 
@@ -211,9 +211,10 @@ class Admission:
         return self.queued + self._demands.waiting
 
     def _pass_on(self, now: float) -> None:
-        """Gives slots that are free to those who have waited longest."""
-        while self.taken < self.slots and not self.draining:
-            waiter, since = self._next_waiter(now), self._demands.first_since()
+        """Gives slots that are free to those who have waited longest; while it drains, to those who wait here."""
+        while self.taken < self.slots:
+            waiter = self._next_waiter(now)
+            since = None if self.draining else self._demands.first_since()
             if waiter is not None and (since is None or waiter.since <= since):
                 heapq.heappop(self._heap)
                 waiter.place = Place.GRANTED

@@ -54,15 +54,17 @@ async def test_an_input_just_small_enough_goes_through(mesh: Mesh) -> None:
         assert len((await client.call(BYTES, message)).value) == 5
 
 
-async def test_a_context_too_large_beside_its_input_is_told(mesh: Mesh) -> None:
+async def test_a_context_too_large_beside_its_input_is_told_where_both_go_in_one_message(mesh: Mesh) -> None:
     async with mesh() as m:
         server = await m.serve(Bytes())
-        client = await m.client()
         context = Context(metadata={f"k{n}": "v" * 4096 for n in range(64)})
         message = wrappers_pb2.BytesValue(value=b"1 " + b"x" * (MAX_MESSAGE_BYTES - 70_000))
+        client = await m.client(mux=False)
         with pytest.raises(errors.MessageTooLarge):
             await client.call(BYTES, message, context=context)
         assert server.agents["bytes"].admission.executions == 0
+        muxed = await m.client()
+        assert len((await muxed.call(BYTES, message, context=context)).value) == 1, "a mux cuts the input up"
 
 
 async def test_an_output_too_large_to_receive_is_told(mesh: Mesh) -> None:

@@ -203,7 +203,7 @@ async def test_a_list_of_addresses_follows_a_restart_too(echo: Any, monkeypatch:
 
 
 class Stopping:
-    """Drops every other call, as gRPC does for a server that stops."""
+    """Offers no mux, and drops every other call, as gRPC does for a server that stops."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -212,19 +212,28 @@ class Stopping:
         said = agent_pb2.AgentDescription(name="echo", slots=4, contract=ECHO.descriptor.to_proto())
         return agent_pb2.DescribeResponse(agents=[said])
 
-    Health = Drain = Describe  # nobody asks
-
     async def Execute(self, request: Any, context: Any) -> agent_pb2.ExecuteResponse:  # noqa: N802 # gRPC's name
         self.calls += 1
         if self.calls % 2:
             await context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
         return agent_pb2.ExecuteResponse(output=pack(TextOutput(result="here")))
 
+    def service(self) -> grpc.GenericRpcHandler:
+        """AgentService as it was before there were muxes."""
+        execute: Any = grpc.unary_unary_rpc_method_handler(
+            self.Execute, agent_pb2.ExecuteRequest.FromString, agent_pb2.ExecuteResponse.SerializeToString
+        )
+        describe: Any = grpc.unary_unary_rpc_method_handler(
+            self.Describe, agent_pb2.DescribeRequest.FromString, agent_pb2.DescribeResponse.SerializeToString
+        )
+        methods = {"Execute": execute, "Describe": describe}
+        return grpc.method_handlers_generic_handler("atomesh.v1.AgentService", methods)
+
 
 async def test_a_call_that_a_stopping_server_dropped_counts_as_one_that_may_have_run(text: Text) -> None:
     server = grpc.aio.server()
-    stopping: Any = Stopping()
-    agent_pb2_grpc.add_AgentServiceServicer_to_server(stopping, server)
+    stopping = Stopping()
+    server.add_generic_rpc_handlers((stopping.service(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with Client(endpoints=[f"127.0.0.1:{port}"]) as client:

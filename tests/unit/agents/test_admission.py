@@ -4,6 +4,7 @@ import heapq
 import itertools
 import random
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -33,6 +34,14 @@ def queued(taken: Admission, deadline: float = 100.0, now: float = 0.0) -> Waite
     return waiter
 
 
+def wakes(*waiters: Waiter, into: list[Waiter] | None = None) -> list[Waiter]:
+    """Those of them that are woken, in order."""
+    woken: list[Waiter] = [] if into is None else into
+    for waiter in waiters:
+        waiter.wake = partial(woken.append, waiter)
+    return woken
+
+
 def test_no_more_than_its_slots_run_at_once() -> None:
     taken = full(2)
     assert not taken.try_enter(), "a third call must not get one of two slots"
@@ -48,7 +57,9 @@ def test_a_caller_that_does_not_wait_is_refused_at_once_and_unexecuted() -> None
 def test_a_stock_caller_waits_for_a_slot_and_gets_the_first_that_comes_free() -> None:
     taken = full()
     waiter = queued(taken)
-    assert taken.leave(0.1, 0.1) is waiter
+    woken = wakes(waiter)
+    taken.leave(0.1, 0.1)
+    assert woken == [waiter], "who is granted a slot must be woken"
     assert waiter.place is Place.GRANTED
     assert taken.in_flight == 2, "a slot that is handed on stays taken"
 
@@ -56,7 +67,10 @@ def test_a_stock_caller_waits_for_a_slot_and_gets_the_first_that_comes_free() ->
 def test_the_earliest_deadline_goes_first_and_equal_ones_in_their_order() -> None:
     taken = full(3)
     late, early, same = queued(taken, 50), queued(taken, 10), queued(taken, 50)
-    assert [taken.leave(0.1, 0.5) for _ in range(3)] == [early, late, same]
+    woken = wakes(late, early, same)
+    for _ in range(3):
+        taken.leave(0.1, 0.5)
+    assert woken == [early, late, same]
 
 
 def test_the_queue_is_bounded() -> None:
@@ -73,12 +87,15 @@ def refused_at(load: float, queue: int, calls: int = 20_000) -> int:
     rng = random.Random(3)
     taken = Admission("summer", 4, rng=rng, queue=queue)
     running: list[float] = []
+    woken: list[Waiter] = []
     now, refused = 0.0, 0
 
     def until(then: float) -> None:
         while running and running[0] <= then:
             end = heapq.heappop(running)
-            if taken.leave(0.05, end) is not None:
+            woken.clear()
+            taken.leave(0.05, end)
+            for _ in woken:
                 heapq.heappush(running, end + rng.expovariate(20))
 
     for _ in range(calls):
@@ -87,6 +104,8 @@ def refused_at(load: float, queue: int, calls: int = 20_000) -> int:
         decision = taken.ask(asking(now + 30), now)
         if decision is None:
             heapq.heappush(running, now + rng.expovariate(20))
+        elif isinstance(decision, Waiter):
+            wakes(decision, into=woken)
         refused += isinstance(decision, AtomeshError)
     return refused
 
@@ -116,7 +135,8 @@ def test_whose_deadline_passes_while_waiting_is_told_so_and_was_not_executed() -
 def test_a_slot_is_not_given_to_a_call_whose_deadline_has_passed() -> None:
     taken = full()
     waiter = queued(taken, deadline=0.3)
-    assert taken.leave(0.4, 0.4) is None
+    taken.leave(0.4, 0.4)
+    assert waiter.place is Place.QUEUED
     assert taken.in_flight == 1
     assert isinstance(taken.give_up(waiter, 0.4), DeadlineExceeded), "it must still be told"
 
@@ -136,17 +156,23 @@ def test_a_grant_in_the_last_moment_counts() -> None:
 
 def test_a_caller_that_leaves_the_queue_frees_its_place() -> None:
     taken = full(1)
-    assert taken.withdraw(queued(taken), 0.1) is None
+    waiter = queued(taken)
+    taken.withdraw(waiter, 0.1)
     assert taken.queued == 0
-    assert taken.leave(0.2, 0.2) is None
+    taken.leave(0.2, 0.2)
+    assert waiter.place is Place.GONE
     assert taken.in_flight == 0
 
 
 def test_a_slot_granted_to_a_caller_that_just_left_goes_to_the_next() -> None:
     taken = full(2)
     first, second = queued(taken, 10), queued(taken, 20)
-    assert taken.leave(0.1, 0.1) is first
-    assert taken.withdraw(first, 0.1) is second
+    woken = wakes(first, second)
+    taken.leave(0.1, 0.1)
+    assert woken == [first]
+    taken.withdraw(first, 0.1)
+    assert woken == [first, second]
+    assert second.place is Place.GRANTED
     assert taken.in_flight == 2
 
 
@@ -171,7 +197,8 @@ def test_a_draining_agent_takes_nothing_new_but_lets_who_waits_in() -> None:
     taken.draining = True
     assert not taken.try_enter()
     assert isinstance(taken.ask(asking(), 0.0), Draining)
-    assert taken.leave(0.1, 0.1) is waiter
+    taken.leave(0.1, 0.1)
+    assert waiter.place is Place.GRANTED, "a call that was let in to wait is work of ours: a drain finishes it"
 
 
 def test_the_hint_when_to_come_again_follows_the_observed_executions_and_never_is_in_step() -> None:
@@ -235,6 +262,7 @@ class World:
         self.order = itertools.count()
         self.running = 0
         self.waiting: list[Waiter] = []
+        self.woken: list[Waiter] = []
         self.counts = dict.fromkeys(("granted", "refused", "gone", "arrived"), 0)
 
     def at(self, when: float, kind: str, waiter: Waiter | None = None) -> None:
@@ -262,6 +290,7 @@ class World:
             self.begin(now)
         elif isinstance(decision, Waiter):
             self.waiting.append(decision)
+            wakes(decision, into=self.woken)
             self.at(decision.until, "give_up", decision)
             if self.rng.random() < 0.3:
                 self.at(now + self.rng.random(), "withdraw", decision)
@@ -276,9 +305,14 @@ class World:
 
     def end(self, now: float, _: Waiter | None) -> None:
         self.running -= 1
-        self.hand_on(self.taken.leave(0.1, now), now)
+        self.taken.leave(0.1, now)
+        self.hand_on(now)
 
-    def hand_on(self, waiter: Waiter | None, now: float) -> None:
+    def hand_on(self, now: float) -> None:
+        woken = self.woken[:]
+        self.woken.clear()
+        assert len(woken) <= 1, "one slot is for one waiter"
+        waiter = woken[0] if woken else None
         able = [w.deadline for w in self.waiting if w.deadline > now]
         if waiter is None:
             assert not able, "a slot must not go idle while somebody waits who can use it"
@@ -302,7 +336,8 @@ class World:
         if waiter.place is Place.QUEUED:
             self.waiting.remove(waiter)
             self.counts["gone"] += 1
-            assert self.taken.withdraw(waiter, now) is None
+            self.taken.withdraw(waiter, now)
+            assert not self.woken, "who only waited leaves no slot"
 
 
 @pytest.mark.parametrize("seed", range(40))
