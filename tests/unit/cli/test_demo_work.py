@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 
 from atomesh.balancer import Reply
+from atomesh.balancer.work import Answer
 from atomesh.cli._demo_work import OPERATIONS, Tally, documents, quantile
 from atomesh.core.errors import Attempt, NoEndpoint
 from atomesh.text.v1.text_pb2 import Keywords, Sentiment, TextInput, TextOutput
-from atomesh.v1.agent_pb2 import ExecutionInfo
+from atomesh.v1.agent_pb2 import ExecuteResponse, ExecutionInfo
 
 SENT = TextInput(content="x", operation="sentiment")
 
 
 def reply(output: Any, *attempts: Attempt) -> Reply[TextOutput]:
-    return Reply(output, ExecutionInfo(endpoint="a:1"), attempts, 0.0)
+    response = ExecuteResponse(info=ExecutionInfo(endpoint="a:1"))
+    return Reply(output, Answer(b"", response=response), "text-processor", attempts, 0.0)
 
 
 def good() -> TextOutput:
