@@ -19,8 +19,10 @@ from atomesh.balancer.candidate import Candidate, SubchannelState
 from atomesh.balancer.ejection import Ejection, Outcome, may_eject
 from atomesh.balancer.filters import NO_FILTERS, Filters
 from atomesh.balancer.policies import Learner
+from atomesh.balancer.quantiles import LatencyQuantiles
 from atomesh.balancer.retry import outcome_of
 from atomesh.balancer.routes import Routes
+from atomesh.balancer.shedding import Shedding
 from atomesh.balancer.waiting import Call, WaitingCalls
 from atomesh.core import errors
 from atomesh.core.endpoint import Endpoint
@@ -154,6 +156,9 @@ class Balancer:
         self._stranded_since: float | None = None
         self._demanded_at = 0
         self._waiting = WaitingCalls()
+        self.latencies = LatencyQuantiles()
+        """Of attempts that went well."""
+        self._shedding = Shedding(self.latencies)
         self.dirty = False
         """Something changed that may let a waiting call go: `step` is due."""
 
@@ -210,6 +215,7 @@ class Balancer:
             UnknownAgent: the resolver knows no such agent, and never did.
             CallLoop: it would wait for itself.
             QueueFull: too many calls wait already.
+            Shed: it would be too late when its turn came.
             DeadlineExceeded: it is too late already.
         """
         self.check_known()
@@ -242,8 +248,8 @@ class Balancer:
             call = self._waiting.first()
             if call is None:
                 break
-            if call.deadline <= now:
-                assignments.append(self._assign(call, self._too_late(), now))
+            if (wrong := self._hopeless(call, now)) is not None:
+                assignments.append(self._assign(call, wrong, now))
                 continue
             pick = Pick(self, candidate, now, self._routes.of(call).learner)
             pick.grant = grant
@@ -323,6 +329,12 @@ class Balancer:
             )
         if not self._waiting:
             self._demanded_at += DEMANDED_FROM
+        elif (wait := self._shedding.too_late(call.deadline, self._waiting.ahead(call.deadline), now)) is not None:
+            raise errors.Shed(
+                f"{self.agent}: about {wait:.2g} s until it is this call's turn, and its deadline is in "
+                f"{call.deadline - now:.2g} s ({self._capacity()}); send fewer, give them more time, or add endpoints",
+                retry_after=wait,
+            )
         self._waiting.add(call, now)
 
     def _may_use(self, candidate: Candidate) -> bool:
@@ -331,15 +343,25 @@ class Balancer:
             return candidate in self._first  # panic
         return not (candidate.ejection.probing and candidate.in_flight)
 
-    def _too_late(self) -> AtomeshError:
-        return errors.DeadlineExceeded(
-            f"no endpoint of {self.agent} had a slot free in time ({self._capacity()})", executed=False
-        )
+    def _hopeless(self, call: Call, now: float) -> AtomeshError | None:
+        """Why a call whose turn it is gets nothing; None where it should have its turn."""
+        if call.deadline <= now:
+            return errors.DeadlineExceeded(
+                f"no endpoint of {self.agent} had a slot free in time ({self._capacity()})", executed=False
+            )
+        if len(self._waiting) > 1 and self._shedding.hopeless(call.deadline, call.deadline - call.since, now):
+            return errors.Shed(
+                f"{self.agent}: {call.deadline - now:.2g} s are left when a slot came free, which is less than it takes, "
+                f"and others wait that have more ({self._capacity()}); send fewer, give them more time, or add endpoints"
+            )
+        return None
 
     def _settle(self, call: Call, now: float) -> Pick | AtomeshError | None:
         """What a waiting call gets; None where it goes on waiting."""
-        if call.deadline <= now:
-            return self._too_late()
+        if call.deadline <= now or not self._all_muxed:
+            wrong = self._hopeless(call, now)
+            if wrong is not None:
+                return wrong
         # A mux grants what comes free; asking it for less would only be refused.
         picked = None if self._all_muxed else self._pick(call, now, self._muxed)
         if picked is None and call.returns and (self._first or self._last):
@@ -367,6 +389,8 @@ class Balancer:
     def _assign(self, call: Call, result: Pick | AtomeshError, now: float) -> Assignment:
         self._waiting.remove(call)
         call.queue_wait += now - call.since
+        if isinstance(result, Pick):
+            self._shedding.turn(now, len(self._waiting))
         return Assignment(call, result)
 
     def _capacity(self) -> str:

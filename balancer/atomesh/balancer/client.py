@@ -25,7 +25,7 @@ from atomesh.balancer.work import Answer, Work
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope
-from atomesh.core.contract import Contract, StreamContract, unpack
+from atomesh.core.contract import Contract, StreamContract
 from atomesh.core.errors import AtomeshError, Attempt, Origin
 from atomesh.core.names import check_agent_name
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
@@ -359,13 +359,14 @@ def _check_timeout(seconds: float) -> float:
 
 
 def _unpack(agent: str, answer: Answer, expected: type[Message]) -> Message:
+    if answer.type_name != expected.DESCRIPTOR.full_name:
+        wrong = f"a message of type {answer.type_name or '(none)'!s:.200}; expected {expected.DESCRIPTOR.full_name}"
+        raise errors.InvalidOutput(f"{agent} answered with what its contract does not name: {wrong}")
     try:
-        if answer.response is not None:
-            return unpack(answer.response.output, expected)
         return expected.FromString(answer.output)
-    except (errors.WrongType, DecodeError) as error:
-        message = f"{agent} answered with what its contract does not name: {error}"
-        raise errors.InvalidOutput(message) from None
+    except DecodeError:
+        wrong = f"{len(answer.output)} bytes that do not parse as {answer.type_name}"
+        raise errors.InvalidOutput(f"{agent} answered with what its contract does not name: {wrong}") from None
 
 
 def _fill(origin: Origin, agent: str, request_id: str) -> Origin:

@@ -11,7 +11,6 @@ from google.protobuf.message import Message
 
 from atomesh.balancer.balancer import Assignment, Balancer, MuxView, Pick
 from atomesh.balancer.metrics import AgentSeries
-from atomesh.balancer.quantiles import LatencyQuantiles
 from atomesh.balancer.resolver import Resolver
 from atomesh.balancer.subchannel import Subchannel
 from atomesh.balancer.waiting import Call
@@ -65,7 +64,7 @@ class Fleet:
         self._output: type[Message] | None = None
         self._chunks: dict[str, type[Message] | None] = {}
         """Of contracts, by hash."""
-        self.latencies = LatencyQuantiles()
+        self.latencies = balancer.latencies
         """Of attempts that went well."""
         self.strangers = 0
         """Calls that wait to hear whether there is such an agent."""

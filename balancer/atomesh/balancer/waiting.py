@@ -52,6 +52,7 @@ class WaitingCalls:
         self._arrivals: deque[tuple[float, Call]] = deque()
         self._order = itertools.count()
         self._count = 0
+        self._latest = 0.0
 
     def __len__(self) -> int:
         """How many wait."""
@@ -61,6 +62,7 @@ class WaitingCalls:
         """The call waits from now on; what refused it before may be asked again."""
         call.waiting, call.since, call.tried = True, now, NONE_TRIED
         self._count += 1
+        self._latest = max(self._latest, call.deadline) if self._count > 1 else call.deadline
         heapq.heappush(self._by_deadline, (call.deadline, next(self._order), call))
         self._arrivals.append((now, call))
 
@@ -75,6 +77,19 @@ class WaitingCalls:
             heapq.heapify(self._by_deadline)
         if len(self._arrivals) > 2 * self._count + _SWEEP:
             self._arrivals = deque(entry for entry in self._arrivals if _still(*entry))
+
+    def ahead(self, deadline: float) -> int:
+        """About how many have their turn before a call with this deadline.
+
+        Exact where it is the last or the first, and in between as if deadlines
+        were spread evenly: counting would cost as many steps as calls wait.
+        """
+        first = self.first()
+        if first is None or deadline <= first.deadline:
+            return 0
+        if deadline >= self._latest:
+            return self._count
+        return int(self._count * (deadline - first.deadline) / (self._latest - first.deadline))
 
     def first(self) -> Call | None:
         """The one with the earliest deadline."""

@@ -14,6 +14,9 @@ from atomesh.core.contract import TYPE_URL_PREFIX
 from atomesh.rpc.channel import MAX_MESSAGE_BYTES, MAX_STATUS_BYTES
 from atomesh.v1 import agent_pb2, context_pb2, mux_pb2
 
+_MAX_CONTEXT = 512 * 1024
+"""Bytes of a context. Its own limits (context.proto) come to 300 KiB; what is more
+would make a frame of the mux too large for gRPC, and end all calls in it."""
 _ROOM = 64 * 1024  # what surrounds an input: context, names and framing
 
 
@@ -37,6 +40,8 @@ class Work:
         context.write(proto)
         self._context = proto
         self._request: agent_pb2.ExecuteRequest | None = None
+        if context.metadata and proto.ByteSize() > _MAX_CONTEXT:
+            raise errors.InvalidArgument(f"the context is {proto.ByteSize()} bytes; at most {_MAX_CONTEXT} can be sent")
         if len(self.input) > MAX_MESSAGE_BYTES - _ROOM:
             raise errors.MessageTooLarge(
                 f"the input is {len(self.input)} bytes; at most {MAX_MESSAGE_BYTES - _ROOM} can be sent",
@@ -83,6 +88,14 @@ class Answer:
         self._request_id = request_id
 
     @property
+    def type_name(self) -> str:
+        """Full name of the output's type, as the endpoint says."""
+        if self.response is not None:
+            return self.response.output.type_url.rpartition("/")[2]
+        assert self._hello is not None, "nothing is answered before a hello"
+        return self._hello.output_type
+
+    @property
     def running(self) -> int | None:
         """Executions in flight there when it answered; None where a mux tells that by itself."""
         return None if self.response is None else self.response.info.load.in_flight
@@ -109,8 +122,8 @@ class Answer:
             instance_id=hello.instance_id,
             endpoint=hello.endpoint,
             request_id=reply.request_id or self._request_id,
-            started_at=reply.started_at,
         )
+        info.started_at.FromMicroseconds(reply.started_us)
         info.load.slots = hello.slots
         if reply.queue_us:
             info.queue_time.FromMicroseconds(reply.queue_us)

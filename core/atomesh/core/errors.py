@@ -19,6 +19,7 @@ AtomeshError
 │   ├── WrongInstance        another instance than the one meant
 │   ├── CallLoop             it waits for itself: back at an agent that is full
 │   ├── QueueFull            this client holds as many calls as it may
+│   ├── Shed                 it would not have made its deadline
 │   ├── NoEndpoint           nobody to send it to
 │   └── RegistryUnavailable  the registry cannot be reached or cannot commit
 ├── DeadlineExceeded         out of time (`executed` says how far it came)
@@ -255,6 +256,13 @@ class QueueFull(Refused):
 
     code = code_pb2.RESOURCE_EXHAUSTED
     reason = "QUEUE_FULL"
+
+
+class Shed(Refused):
+    """Other calls would have had their turn for so long that it could not make its deadline."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = "SHED"
 
 
 class NoEndpoint(Refused):

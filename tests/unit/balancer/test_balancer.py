@@ -341,7 +341,7 @@ def chaos_step(b: Balancer, rng: random.Random, now: float, held: list[Pick], qu
         call = Call(now + rng.uniform(0.1, 20.0), rng.choice(["round_robin", "least_connections"]))
         try:
             picked = b.submit(call, now)
-        except errors.QueueFull:
+        except (errors.QueueFull, errors.Shed):
             return
         if picked is None:
             queue.add(call)
