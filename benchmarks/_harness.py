@@ -47,7 +47,9 @@ class Peer:
         """Starts it in the repository's root, with the contract's code in reach."""
         self._command = command
         self._errors = tempfile.TemporaryFile(mode="w+", errors="replace")  # noqa: SIM115 # closed in stop()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(CONTRACT), str(ROOT)])}
+        # generated/ for environments that have no atomesh: the contract imports its rules' types.
+        paths = [str(path) for path in (CONTRACT, ROOT, ROOT / "generated")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
