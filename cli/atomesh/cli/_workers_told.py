@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from atomesh.cli._output import escape, note, say, say_json
@@ -47,9 +49,10 @@ class Told:
     def heard(self, number: int, _: str, line: str) -> None:
         """What a worker logs and prints: JSON with its name in it, text with its name before it."""
         if self._log_json and line.startswith('{"') and line.endswith("}"):
-            note(f'{{"worker": {json.dumps(self.name(number))}, {line[1:]}')
+            told = f'{{"worker": {json.dumps(self.name(number))}, {line[1:]}'
         else:
-            note(f"{self.name(number)}: {line}")
+            told = f"{self.name(number)}: {line}"
+        _to_whoever_listens(2, partial(note, told))
 
     def ready(self, number: int, child: Child) -> None:
         """It serves."""
@@ -58,7 +61,7 @@ class Told:
         self._let_go()
         if self._as_json:
             said = {"worker": self.name(number), "starts": self._starts[number]}
-            say_json({"event": "ready", **said, **{key: child.ready[key] for key in child.ready if key != "event"}})
+            self._event("ready", said | {key: child.ready[key] for key in child.ready if key != "event"})
         for refusal in child.ready["refusals"]:
             if refusal not in self._refusals:
                 self._refusals.add(refusal)
@@ -77,10 +80,13 @@ class Told:
             self._held.append(f"{name} ({where}): {how.reason}; started again in {delay:.1f} s")
             self._let_go()
             if self._as_json:
-                say_json({"event": "restarting", **about, "reason": how.reason, "seconds": round(delay, 3)})
+                self._event("restarting", about | {"reason": how.reason, "seconds": round(delay, 3)})
         elif self._as_json:
-            say_json({"event": "ended", **about, "reason": how.reason})
+            self._event("ended", about | {"reason": how.reason})
         self._first_start_over(number)
+
+    def _event(self, name: str, about: Mapping[str, Any]) -> None:
+        _to_whoever_listens(1, partial(say_json, {"event": name, **about}))
 
     def _let_go(self) -> None:
         if any(self._starts.values()):
@@ -94,7 +100,7 @@ class Told:
             return
         self._starting.discard(number)
         if not self._starting and self._up and not self._as_json:
-            say(escape(self._line()))
+            _to_whoever_listens(1, partial(say, escape(self._line())))
 
     def _line(self) -> str:
         up = list(self._up.values())
@@ -105,3 +111,12 @@ class Told:
         )
         pages = f"metrics at /metrics of {spans([child.http for child in up])}"
         return f"{self._agents}: {count} on {spans([child.address for child in up])}, {where} {self._registry}, {pages}"
+
+
+def _to_whoever_listens(stream: int, tell: Callable[[], None]) -> None:
+    """Tells; where the reader of that stream has gone, nobody is told any more, and the workers serve on."""
+    try:
+        tell()
+    except BrokenPipeError:
+        # Also for what is still in the stream's buffer, or the end of Python would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)

@@ -363,6 +363,30 @@ async def test_whatever_a_worker_prints_comes_out_under_its_name_and_blocks_nobo
         }
 
 
+async def test_a_reader_that_goes_away_does_not_end_what_is_served(workers: Callable[[], Any]) -> None:
+    async with workers() as mesh:
+        serve = f"{sys.executable} -m atomesh serve worker_agents:Steady --workers 2 --registry {mesh.registry} --json"
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", f"{serve} > >(head -n 1) & trap 'kill $!' TERM; wait $!; wait $!; echo ended $? >&2"),
+            cwd=HERE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            first = json.loads(await process.stdout.readline())
+            while len(await mesh.instances()) < 2:
+                await SYSTEM_CLOCK.sleep(0.05)
+        await SYSTEM_CLOCK.sleep(1)
+        os.kill(first["pid"], signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            while first["instance_id"] in (served := await mesh.instances()).values() or len(served) < 2:
+                await SYSTEM_CLOCK.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, err = await process.communicate()
+        assert err.decode().splitlines()[-1] == "ended 0"
+
+
 async def test_plain_output_says_in_one_line_what_is_up_where(workers: Callable[[], Any]) -> None:
     async with workers() as mesh:
         process = await asyncio.create_subprocess_exec(
