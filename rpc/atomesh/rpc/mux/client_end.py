@@ -112,6 +112,7 @@ class ClientEnd:
         self._asked_at: float | None = None
         self._ping = 0
         self._asking = False
+        self._silent = False
 
     # -- what the client wants -------------------------------------------------
 
@@ -152,7 +153,7 @@ class ClientEnd:
 
     def receive(self, frame: mux_pb2.MuxResponse, now: float) -> Received:
         """Takes a frame of the endpoint."""
-        self._heard_at, self._asked_at = now, None
+        self._heard_at, self._asked_at, self._silent = now, None, False
         received = Received()
         if self.hello is None and frame.HasField("hello"):
             self.hello = received.hello = frame.hello
@@ -221,7 +222,8 @@ class ClientEnd:
         if not self._wanted or self._heard_at is None:
             return False
         if self._asked_at is not None:
-            return now >= self._asked_at + SILENT_SECONDS
+            self._silent = now >= self._asked_at + SILENT_SECONDS
+            return self._silent
         if now >= self._heard_at + PING_SECONDS:
             self._asked_at, self._asking = now, True
         return False
@@ -229,7 +231,8 @@ class ClientEnd:
     def next_event(self) -> float | None:
         """When time alone will change something."""
         times = [at] if (at := self._deadlines.first()) is not None else []
-        if self._wanted and self._heard_at is not None:
+        # Once it is silent, only a frame changes that: a time that has passed would have the shell spin.
+        if self._wanted and self._heard_at is not None and not self._silent:
             asked = self._asked_at
             times.append(self._heard_at + PING_SECONDS if asked is None else asked + SILENT_SECONDS)
         return min(times, default=None)
