@@ -30,6 +30,11 @@ SYNC_SECONDS = 2.0
 in milliseconds; a person should not wait longer to hear that there is none."""
 
 
+_SAMPLED_EVERY = 0.001
+"""Seconds between two latencies that are recorded: a thousand per second tell what
+all of them do, and each costs as much as a pick."""
+
+
 class Fleet:
     """Follows a resolver, keeps a connection to each endpoint, hands out picks."""
 
@@ -65,6 +70,7 @@ class Fleet:
         self._chunks: dict[str, type[Message] | None] = {}
         """Of contracts, by hash."""
         self.latencies = balancer.latencies
+        self._took_at = float("-inf")
         """Of attempts that went well."""
         self.strangers = 0
         """Calls that wait to hear whether there is such an agent."""
@@ -132,6 +138,12 @@ class Fleet:
         if subchannel is None:
             raise errors.WrongInstance(f"{address} was removed")
         return subchannel
+
+    def took(self, seconds: float, now: float) -> None:
+        """An attempt went well and took so long; of a thousand in a second not all are looked at."""
+        if now - self._took_at > _SAMPLED_EVERY:
+            self._took_at = now
+            self.latencies.record(seconds, now)
 
     def settle(self) -> None:
         """After `pick.done`: lets waiting calls go where that freed a slot."""

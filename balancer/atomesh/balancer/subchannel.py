@@ -99,10 +99,16 @@ class Subchannel:
         self._in_flight += 1
         try:
             granted = isinstance(grant, ClientStream) and not grant.ended.is_set()
-            stream = grant if isinstance(grant, ClientStream) and granted else self.stream
+            mux = self._mux
+            stream = grant if isinstance(grant, ClientStream) and granted else mux.current if mux is not None else None
             if stream is None:
                 return await self._unary(work, deadline)
-            return await self._muxed(stream, work, deadline, granted=granted, returns=returns)
+            reply, output = await stream.call(
+                work.input, work.context_bytes, deadline, granted=granted, returns=returns
+            )
+            if reply.status or output is None:
+                raise self._failure(reply, output)
+            return Answer(output, None, reply, stream.end.hello, work.context.request_id)
         except ConnectionLost:
             self._look()
             raise
@@ -162,18 +168,14 @@ class Subchannel:
         if self._idle is not None and not self._in_flight:
             self._idle.set()
 
-    async def _muxed(
-        self, stream: ClientStream, work: Work, deadline: float, *, granted: bool, returns: bool
-    ) -> Answer:
-        reply, output = await stream.call(work.input, work.context_bytes, deadline, granted=granted, returns=returns)
-        if reply.status:
-            try:
-                raise from_status(status_pb2.Status.FromString(reply.status))
-            except DecodeError:
-                raise RemoteError(f"{self.address} answered with a status that does not parse") from None
+    def _failure(self, reply: mux_pb2.MuxReply, output: bytes | None) -> AtomeshError:
+        """What a reply says that is no good one."""
         if output is None:
-            raise MessageTooLarge(f"the output from {self.address} is not what was said, or over 4 MiB", executed=True)
-        return Answer(output, reply=reply, hello=stream.end.hello, request_id=work.context.request_id)
+            return MessageTooLarge(f"the output from {self.address} is not what was said, or over 4 MiB", executed=True)
+        try:
+            return from_status(status_pb2.Status.FromString(reply.status))
+        except DecodeError:
+            return RemoteError(f"{self.address} answered with a status that does not parse")
 
     async def _unary(self, work: Work, deadline: float) -> Answer:
         try:

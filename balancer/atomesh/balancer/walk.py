@@ -105,7 +105,7 @@ class Walk:
         finally:
             ended = now()
             if failure is None:
-                self._fleet.latencies.record(ended - begun, ended)
+                self._fleet.took(ended - begun, ended)
                 series.unary_ended(code_pb2.OK, ended - begun)
                 self._fleet.series.attempt(address, "OK")
             else:

@@ -74,7 +74,6 @@ class Answer:
     def __init__(
         self,
         output: bytes,
-        *,
         response: agent_pb2.ExecuteResponse | None = None,
         reply: mux_pb2.MuxReply | None = None,
         hello: mux_pb2.MuxHello | None = None,

@@ -248,6 +248,7 @@ class ClientEnd:
 
     def _take_calls(self, frame: mux_pb2.MuxRequest, now: float) -> bool:
         unsent, room = self._unsent, FRAME_BYTES
+        something = small = False
         while unsent and room > 0:
             sent = unsent.popleft()
             if sent.id not in self.calls:
@@ -262,7 +263,6 @@ class ClientEnd:
                 self._parts.add(sent.id, input, WHOLE_BYTES)
             else:
                 call.input = input
-                self._parts.small(now)
             if sent.granted:
                 call.granted = True
             if sent.returns:
@@ -270,8 +270,12 @@ class ClientEnd:
             if sent.authorization:
                 call.authorization = sent.authorization
             sent.input = b""
-            room -= len(call.input) + len(sent.context)
-        return bool(frame.calls)
+            small = small or len(input) <= WHOLE_BYTES
+            room -= min(len(input), WHOLE_BYTES) + len(sent.context)
+            something = True
+        if small:
+            self._parts.small(now)
+        return something
 
     def _assemble(self, part: mux_pb2.MuxPart, received: Received) -> None:
         sent = self.calls.get(part.id)
