@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 
-from atomesh.agents import Agent, ExecutionContext
-from atomesh.text.v1.text_pb2 import TextInput, TextOutput
+from atomesh.agents import Agent, ExecutionContext, StreamingAgent
+from atomesh.text.v1.text_pb2 import Keyword, TextInput, TextOutput
 
 
 class Echo(Agent[TextInput, TextOutput]):
@@ -35,3 +36,18 @@ class Ledger(Agent[TextInput, TextOutput]):
             os.close(descriptor)
         await asyncio.sleep(0.002)  # noqa: TID251 # work, in real time
         return TextOutput(result=input.content)
+
+
+class Counter(StreamingAgent[TextInput, Keyword, TextOutput]):
+    """Counts to 100 within a second, `slow` not before a second has passed."""
+
+    name = "counter"
+    slots = 8
+
+    async def stream(self, input: TextInput, context: ExecutionContext) -> AsyncIterator[Keyword | TextOutput]:
+        if input.content == "slow":
+            await asyncio.sleep(1)  # noqa: TID251 # work, in real time
+        for count in range(1, 101):
+            yield Keyword(count=count)
+            await asyncio.sleep(0.01)  # noqa: TID251 # work, in real time
+        yield TextOutput(result="100")
