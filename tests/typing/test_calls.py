@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, assert_type
 
 import pytest
 
-from atomesh.balancer import BlockingClient, Client, Reply
-from atomesh.core import Contract
-from atomesh.text.v1.text_pb2 import TextInput, TextOutput
+from atomesh.agents import ExecutionContext, StreamingAgent
+from atomesh.balancer import BlockingClient, BlockingStream, Client, Reply, Stream
+from atomesh.core import Contract, StreamContract
+from atomesh.text.v1.text_pb2 import Keyword, TextInput, TextOutput
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = Contract("text-processor", TextInput, TextOutput)
+TALK = StreamContract("talker", TextInput, TextOutput, chunk=Keyword)
 
 
 async def what_comes_out_of_a_client(mesh: Client) -> None:
@@ -39,19 +42,52 @@ def what_comes_out_of_a_blocking_client(mesh: BlockingClient) -> None:
     assert_type(mesh.execute(TEXT, TextInput()), Reply[TextOutput])
 
 
+async def what_comes_out_of_a_stream(mesh: Client) -> None:
+    """Never run: mypy's to judge."""
+    async with mesh.stream(TALK, TextInput(), timeout=1.0, idempotent=True) as stream:
+        assert_type(stream, Stream[Keyword, TextOutput])
+        async for chunk in stream:
+            assert_type(chunk, Keyword)
+        assert_type(stream.output, TextOutput)
+        assert_type(await stream.result(), TextOutput)
+    assert_type(mesh.stream(TEXT, TextInput()), Stream[Any, TextOutput])
+    assert_type(mesh.stream("text-processor", TextInput()), Stream[Any, Any])
+    assert_type(await mesh.call(TALK, TextInput()), TextOutput)
+
+
+def what_comes_out_of_a_blocking_stream(mesh: BlockingClient) -> None:
+    """Never run: mypy's to judge."""
+    with mesh.stream(TALK, TextInput(), timeout=1.0) as stream:
+        assert_type(stream, BlockingStream[Keyword, TextOutput])
+        for chunk in stream:
+            assert_type(chunk, Keyword)
+        assert_type(stream.output, TextOutput)
+
+
+class Talker(StreamingAgent[TextInput, Keyword, TextOutput]):
+    """What authors write; never run."""
+
+    async def stream(self, input: TextInput, context: ExecutionContext) -> AsyncIterator[Keyword | TextOutput]:
+        yield Keyword(text=input.content)
+        yield TextOutput()
+
+
 def what_a_contract_is() -> None:
     """Never run: mypy's to judge."""
     assert_type(TEXT, Contract[TextInput, TextOutput])
     assert_type(TEXT.input, type[TextInput])
     assert_type(TEXT.output(), TextOutput)
+    assert_type(TALK, StreamContract[TextInput, Keyword, TextOutput])
+    assert_type(TALK.chunk, type[Keyword])
 
 
 BEFORE = """
-from atomesh.balancer import BlockingClient, Client
-from atomesh.core import Contract
-from atomesh.text.v1.text_pb2 import TextInput, TextOutput
+from atomesh.balancer import BlockingClient, Client, Stream
+from atomesh.core import Contract, StreamContract
+from atomesh.text.v1.text_pb2 import Keyword, TextInput, TextOutput
 
 TEXT = Contract("text-processor", TextInput, TextOutput)
+TALK = StreamContract("talker", TextInput, TextOutput, chunk=Keyword)
 
 async def calls(mesh: Client, blocking: BlockingClient) -> None:
     await mesh.call(TEXT, TextInput(content="hello"))  # fine
@@ -71,6 +107,13 @@ WRONG = {
     "blocking: a text goes in": "blocking.call('text-processor', 'hello')",
     "blocking: what comes out is taken for another message": "given: TextInput = blocking.call(TEXT, TextInput())",
     "a contract of classes that are no messages": "Contract('a', int, str)",
+    "stream: another message goes in": "mesh.stream(TALK, TextOutput())",
+    "stream: an option is misspelt": "mesh.stream(TALK, TextInput(), time_out=1.0)",
+    "stream: a chunk is taken for an output": "given: TextOutput = await anext(mesh.stream(TALK, TextInput()))",
+    "stream: an output is taken for a chunk": "other: Keyword = await mesh.stream(TALK, TextInput()).result()",
+    "stream: it is awaited": "await mesh.stream(TALK, TextInput())",
+    "stream: a plain `for`": "list(mesh.stream(TALK, TextInput()))",
+    "a contract of streams without the type of its chunks": "StreamContract('a', TextInput, TextOutput)",
 }
 
 
