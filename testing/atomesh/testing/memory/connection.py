@@ -27,6 +27,7 @@ KEEPALIVE = 10.0
 """Seconds without a word after which a channel with calls pings: what
 `atomesh.rpc.channel` sets for gRPC, as is the next."""
 PING_TIMEOUT = 5.0
+_LATE = 0.001  # a timer that came a hair too early would spin
 
 
 class Connection:
@@ -157,8 +158,8 @@ class Connection:
 
     def _look(self) -> None:
         silent = self.loop.time() - self.heard
-        if silent < KEEPALIVE:
-            self._watch(KEEPALIVE - silent)
+        if silent < KEEPALIVE - _LATE:
+            self._watch(KEEPALIVE - silent + _LATE)
             return
         self.to_server(self.up.lane(), self._pinged)
         self._pinging = self.loop.call_later(PING_TIMEOUT, self._give_up, self.heard, context=self.channel.host.context)

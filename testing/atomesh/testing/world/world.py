@@ -24,6 +24,8 @@ SETTLE_SECONDS = 700.0
 """After the last fault, for every slot to be of use again. An endpoint that was
 ejected five times in a row is out for 160 s, six times for 300."""
 ROUND_SECONDS = 2.0
+END_SECONDS = 60.0
+"""For everybody to stop, with nothing wrong."""
 PROBE_WAIT = 0.3
 """Seconds within which calls must fill every slot at once at the end, beside ten round trips."""
 
@@ -104,7 +106,8 @@ class World:
             await self._live()
             await self._settle()
             self._check_quiet()
-            await self._end()
+            async with asyncio.timeout(END_SECONDS):
+                await self._end()
         finally:
             self._ended = True
             looking.cancel()
