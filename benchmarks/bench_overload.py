@@ -8,8 +8,8 @@ seeded), whatever became of those before; half of the capacity first, then the
 overload, then half again. Goodput counts calls answered within their deadline.
 
 Capacity: of `slots`, the slots over the service as it was measured (a sleep of
-50 ms takes 50.5); of `cpu`, what closed loops got through the same mesh just
-before. Recovery: how long after the overload the last call that failed came.
+50 ms takes 50.5); of `cpu`, what closed loops got through the same mesh, the
+mean of just before and just after. Recovery: how long after the overload the last call that failed came.
 Writes benchmarks/results/overload.json.
 """
 
@@ -86,7 +86,8 @@ def measure(cell: Cell, chosen: argparse.Namespace, repeat: int) -> dict[str, fl
             "clients": CLIENTS, "deadline": kind.deadline, "sleep_us": kind.sleep_us, "spin_us": kind.spin_us,
             "mux": not chosen.unary,
         }  # fmt: skip
-        capacity = kind.slots / (kind.sleep_us / 1e6) if kind.sleep_us else closed_loop(registry, common, kind)
+        bound = kind.slots / (kind.sleep_us / 1e6) if kind.sleep_us else 0.0
+        capacity = bound or closed_loop(registry, common, kind)
         phases = [(BEFORE, CALM * capacity), (chosen.seconds, cell.factor * capacity), (AFTER, CALM * capacity)]
         shared = [(seconds, rate / PROCESSES) for seconds, rate in phases]
         settings = [{**common, "phases": shared, "seed": repeat * PROCESSES + n} for n in range(PROCESSES)]
@@ -94,6 +95,8 @@ def measure(cell: Cell, chosen: argparse.Namespace, repeat: int) -> dict[str, fl
         said = send(peers, sum(seconds for seconds, _ in phases))
         endpoint.say("report")
         report = json.loads(endpoint.line())
+        if not bound:
+            capacity = (capacity + closed_loop(registry, common, kind)) / 2
         found = figures(said, kind, capacity, chosen.seconds)
         found["over_slots"] = max(0, report["most_at_once"] - kind.slots)
         found["refusals"] = refusals(address)

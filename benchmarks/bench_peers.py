@@ -51,7 +51,7 @@ def environment(name: str) -> str | None:
     print(f"{name}: looking after {env.relative_to(ROOT)}", file=sys.stderr)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if "rror" in line] or ["pip gave no reason"]
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")] or [done.stderr.strip()[-200:]]
         print(f"without {NAMES[name]}: {said[0]}")
         return None
     return str(env / "bin" / "python")

@@ -1,0 +1,57 @@
+"""Every way of measuring works, in its shortest form; what it measures is for a quiet machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks import bench_memory, bench_mux, bench_overload
+from benchmarks._harness import prepare
+from benchmarks._real import run_bare, run_mesh
+from benchmarks._traces import Plan, make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def contract() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend("")  # puts back what prepare adds
+        prepare()
+        yield
+
+
+@pytest.mark.parametrize("world", ["raw", "unary", "mux"])
+def test_every_world_answers_and_is_measured_on_both_sides(world: str) -> None:
+    chosen = argparse.Namespace(seconds=0.3, loop="asyncio")
+    cell = bench_mux.Cell("beside", concurrency=2, endpoints=2)
+    found = bench_mux.measure(world, cell, chosen)
+    assert found["rate"] > 0
+    assert found["rate_2"] > 0, "large calls must be made beside the small ones"
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    assert found["cpu_us"] == pytest.approx(found["client_cpu_us"] + found["server_cpu_us"])
+
+
+def test_a_trace_comes_back_whole_over_the_mesh_and_over_plain_grpc() -> None:
+    trace = make(Plan("bimodal", "heterogeneous", 0.5, clients=3, seconds=1.0, mean_cost=0.02))
+    for run in (run_mesh(trace, "late_binding", mux=True), run_bare(trace, python=sys.executable)):
+        assert (len(run.served), run.failed) == (len(trace.arrivals), 0), run.reason
+        assert all(most <= site.slots for most, site in zip(run.most_at_once, trace.sites, strict=True))
+
+
+def test_an_overload_is_offered_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_overload, "AFTER", 0.5)
+    chosen = argparse.Namespace(seconds=1.0, unary=False)
+    found = bench_overload.measure(bench_overload.Cell("slots", 4), chosen, 1)
+    assert found["offered"] == pytest.approx(4 * 160, rel=0.25)
+    assert found["over_slots"] == 0, "an endpoint never runs more than its slots"
+    assert found["retries"] <= found["budget"]
+
+
+def test_memory_is_read_on_both_sides() -> None:
+    chosen = argparse.Namespace(calls=2_000, cancelled=0.05, unary=False, muxes=20)
+    found = bench_memory.cancels(chosen)
+    assert 20 < found["cancelled"] < 300, "about every twentieth call must be cancelled"
+    assert len(found["readings"]) == 40
+    assert set(bench_memory.idle(chosen, connections=True)) == {"client", "server"}
