@@ -23,17 +23,18 @@ _LONG = 160
 
 
 def readable(contract: ContractDescriptor) -> str:
-    """The messages that the contract's two types reach, in the order in which they are reached."""
+    """The messages that the contract's types reach, in the order in which they are reached."""
     kinds = dict(_all_kinds(contract))
     blocks = [
         "\n".join(_block(name, kinds[name], kinds)) for name in _reached(contract, kinds) if not _well_known(name)
     ]
-    return f"// {contract.input_type} -> {contract.output_type}\n\n" + "\n\n".join(blocks)
+    chunks = f"stream of {contract.chunk_type}, then " if contract.chunk_type else ""
+    return f"// {contract.input_type} -> {chunks}{contract.output_type}\n\n" + "\n\n".join(blocks)
 
 
 def _reached(contract: ContractDescriptor, kinds: dict[str, _Kind]) -> list[str]:
     found: list[str] = []
-    pending = [contract.input_type, contract.output_type]
+    pending = list(contract.types)
     while pending:
         name = pending.pop(0)
         kind = kinds.get(name)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 from atomesh.cli._errors import CliError, ExitCode, UsageMistake
 from atomesh.cli._flags import Dialling
-from atomesh.cli._output import note, say_json
+from atomesh.cli._output import note, say, say_json, to_json
 
 if TYPE_CHECKING:
-    from atomesh.balancer import Client, Reply
+    from google.protobuf.message import Message
+
+    from atomesh.balancer import CallOptions, Client, Stream
     from atomesh.cli._settings import Settings
+    from atomesh.core.errors import Attempt
+    from atomesh.v1.agent_pb2 import ExecutionInfo
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,17 @@ class Caller:
     ] = None
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What is printed of a call."""
+
+    as_json: Annotated[bool, typer.Option("--json", help="Output and execution info together, as JSON.")] = False
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Chunks as they come, one line of JSON each, then the output.")
+    ] = False
+    info: Annotated[bool, typer.Option("--info", help="Where and how long it ran, on stderr.")] = False
+
+
 def call(
     agent: Annotated[str, typer.Argument(metavar="AGENT", help="The agent's name.", show_default=False)],
     input: Annotated[  # the word of the contract
@@ -54,8 +69,7 @@ def call(
     ],
     flags: CallFlags,
     caller: Caller,
-    as_json: Annotated[bool, typer.Option("--json", help="Output and execution info together, as JSON.")] = False,
-    info: Annotated[bool, typer.Option("--info", help="Where and how long it ran, on stderr.")] = False,
+    shown: Shown,
 ) -> int:
     """Call an agent; the output is JSON on stdout.
 
@@ -63,35 +77,51 @@ def call(
     atomesh call text-processor '{"content": "It works.", "operation": "sentiment"}'
     atomesh call text-processor @input.json --deadline 2 --info
     echo '{"name": "Ada"}' | atomesh call greeter - --endpoint 127.0.0.1:7500
+    atomesh call writer '{"title": "Rain"}' --stream
     """
     from atomesh.cli._logging import configure
     from atomesh.cli._settings import load
 
     settings = load(flags)
     configure(settings, quiet=True)
-    return asyncio.run(_call(agent, input, settings, caller, (as_json, info)))
+    return asyncio.run(_call(agent, input, settings, caller, shown))
 
 
-async def _call(agent: str, argument: str, settings: Settings, caller: Caller, show: tuple[bool, bool]) -> int:
+async def _call(agent: str, argument: str, settings: Settings, caller: Caller, shown: Shown) -> int:
     from atomesh.cli._messages import parse, read_argument, to_data
 
     text, where = read_argument(argument)
-    as_json, info = show
     said = options(settings, caller)
     if not caller.endpoint:
         await check_registry(settings)
     async with open_client(settings, caller.endpoint or []) as mesh:
         contract = await contract_of(mesh, agent, caller.endpoint or [], settings)
         message = parse(text, where, contract.input)
-        reply = await mesh.execute(contract, message, said)
-        output = to_data(reply.output, whole=True)
-    if as_json:
-        say_json({"output": output, "info": to_data(reply.info), "attempts": [str(a) for a in reply.attempts]})
+        ended: Ended
+        if shown.stream:
+            ended = await _streamed(mesh, contract, message, said)
+        else:
+            ended = await mesh.execute(contract, message, said)
+        output = to_data(ended.output, whole=True)
+    if shown.as_json:
+        output = {"output": output, "info": to_data(ended.info), "attempts": [str(a) for a in ended.attempts]}
+    if shown.stream:
+        say(to_json(output, indent=None))
     else:
         say_json(output)
-    if info:
-        note(told(reply))
+    if shown.info:
+        note(told(ended))
     return ExitCode.OK
+
+
+async def _streamed(mesh: Client, contract: Any, message: Message, said: CallOptions) -> Stream[Any, Any]:
+    """A call read to its end, its chunks printed meanwhile, on one line each wherever they go."""
+    from atomesh.cli._messages import to_data
+
+    async with mesh.stream(contract, message, timeout=said.timeout, context=said.context) as stream:
+        async for chunk in stream:
+            say(to_json(to_data(chunk, whole=True), indent=None))
+    return stream
 
 
 def open_client(settings: Settings, endpoints: list[str]) -> Client:
@@ -172,7 +202,31 @@ def _pairs(given: list[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def told(reply: Reply[Any]) -> str:
+class Ended(Protocol):
+    """A call that went well: a Reply, or a Stream that was read to its end."""
+
+    @property
+    def output(self) -> Any:
+        """The output."""
+        ...
+
+    @property
+    def info(self) -> ExecutionInfo:
+        """Where and how long it ran."""
+        ...
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Those that failed."""
+        ...
+
+    @property
+    def queue_wait(self) -> float:
+        """Seconds in the client's queue."""
+        ...
+
+
+def told(reply: Ended) -> str:
     """Where and how long it ran, in one line."""
     info = reply.info
     ran = info.execution_time.ToNanoseconds() / 1e6

@@ -55,9 +55,9 @@ async def _ask(agent: str, settings: Settings) -> tuple[ContractDescriptor, Snap
 
 
 def _typed_service(contract: ContractDescriptor) -> str:
-    from atomesh.core.contract import load_contract, typed_service
+    from atomesh.core.contract import typed_service
 
-    return typed_service(load_contract(contract.input_type, contract.output_type, contract.descriptor_set))
+    return typed_service(contract.load())
 
 
 def _newest(snapshot: Snapshot) -> Any:
@@ -94,6 +94,7 @@ def _data(agent: str, contract: ContractDescriptor, snapshot: Snapshot) -> dict[
         "contract": {
             "input_type": contract.input_type,
             "output_type": contract.output_type,
+            "chunk_type": contract.chunk_type,
             "hash": contract.hash,
             "typed_service": _typed_service(contract),
             "proto": readable(contract),
