@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -83,7 +84,7 @@ class ClientStream:
         self._hello = asyncio.Event()
         self._finishing = False
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer_at = math.inf
 
     async def call(self, input: bytes, context: bytes, deadline: float, *, granted: bool, returns: bool) -> Any:
         """The reply, with its whole output.
@@ -102,6 +103,8 @@ class ClientStream:
         if self.ended.is_set():
             self.end.cancel(sent)
             raise Refused(f"the mux to {self._address} has just ended")
+        if deadline < self._timer_at:
+            self._schedule()  # the writer may be waiting for an endpoint that does not read
         try:
             return await waiter
         except asyncio.CancelledError:
@@ -154,7 +157,7 @@ class ClientStream:
                 self._woken = False
                 while (frame := end.take(self._now())) is not None:
                     await rpc.write(frame)
-                if self._finishing and not end.calls:
+                if self._finishing and not (end.calls or end.holding):
                     await rpc.done_writing()
                     return
                 self._schedule()
@@ -202,15 +205,15 @@ class ClientStream:
         if due is None:
             return
         due += _TICK
+        if self._timer_at <= due:
+            return
         if self._timer is not None:
-            if self._timer_at <= due:
-                return
             self._timer.cancel()
         self._timer_at = due
         self._timer = self._loop.call_later(max(0.0, due - self._now()), self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, math.inf
         now = self._now()
         for sent in self.end.due(now):
             if not sent.waiter.done():
@@ -222,6 +225,7 @@ class ClientStream:
             self.silent = True
             log.warning("%s is silent: it takes connections and does not answer", self._address)
             self._listener.changed()
+        self._schedule()
         self._wake()
 
     def _end(self) -> None:

@@ -9,6 +9,7 @@ A client that does not read what it is sent is not read any further either.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -63,10 +64,10 @@ class ServedStream:
         """What the writer waits on; a bare future, since an Event costs three times as much."""
         self._unread = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer_at = math.inf
         self._closing = False
         self._broken: AtomeshError | None = None
-        end.claim.wake = self.wake
+        end.claim.wake = self._granted
 
     def wake(self) -> None:
         """There is something to send."""
@@ -96,7 +97,6 @@ class ServedStream:
                     raise self._broken
                 if self._closing and not end.running:
                     return
-                self._schedule()
                 if not self._woken:
                     self._sleep = self._loop.create_future()
                     await self._sleep
@@ -131,23 +131,32 @@ class ServedStream:
             self.runner.cancel(execution)
         for execution, why in received.refuse:
             self.runner.refuse(execution, why)
+        self._schedule()
+        self.wake()
+
+    def _granted(self) -> None:
+        self._schedule()
         self.wake()
 
     def _schedule(self) -> None:
-        """Wakes up when time alone changes something; a timer that comes too early is set again then."""
+        """Wakes up when time alone changes something; a timer that comes too early is set again then.
+
+        Never left to the writer: it waits for a client that does not read, and
+        that client's grants and deadlines end in time all the same.
+        """
         times = [at for at in (self.end.next_event(), self._slots.next_event()) if at is not None]
         if not times:
             return
         due = min(times) + _TICK
+        if self._timer_at <= due:
+            return
         if self._timer is not None:
-            if self._timer_at <= due:
-                return
             self._timer.cancel()
         self._timer_at = due
         self._timer = self._loop.call_later(max(0.0, due - self._now()), self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
+        self._timer, self._timer_at = None, math.inf
         now = self._now()
         self._slots.tick(now)
         late, stalled = self.end.due(now)
@@ -155,6 +164,7 @@ class ServedStream:
             self.runner.late(execution)
         for execution in stalled:
             self.runner.refuse(execution, "stalled")
+        self._schedule()
         self.wake()
 
     def _end(self) -> None:

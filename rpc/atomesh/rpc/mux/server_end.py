@@ -27,6 +27,10 @@ BACKLOG_BYTES = 8 * 1024 * 1024
 Half holds up a client that is behind by two large outputs; twice is memory that
 a thousand slow clients would have to be given."""
 
+_REPLY_BYTES = 80
+"""What surrounds an output: a client that reads nothing is held to the same bound where outputs are empty."""
+_REJECT_BYTES = 10
+
 
 class Execution:
     """One call that was let in, from its first frame to its reply."""
@@ -154,8 +158,9 @@ class ServerEnd:
 
     def reply(self, execution: Execution, output: bytes, now: float) -> mux_pb2.MuxReply | None:
         """Ends a call that went well; the reply to fill in further, None where nobody waits for it."""
-        if self.running.pop(execution.id, None) is None:
+        if self.running.get(execution.id) is not execution:
             return None
+        del self.running[execution.id]
         large = len(output) > WHOLE_BYTES
         if large:
             self._parts.add(execution.id, output, WHOLE_BYTES)
@@ -171,7 +176,8 @@ class ServerEnd:
 
     def fail(self, execution: Execution, status: bytes) -> None:
         """Ends a call with a serialized google.rpc.Status."""
-        if self.running.pop(execution.id, None) is not None:
+        if self.running.get(execution.id) is execution:
+            del self.running[execution.id]
             self.refuse(execution, status)
 
     def refuse(self, execution: Execution, status: bytes) -> None:
@@ -210,7 +216,9 @@ class ServerEnd:
     def due(self, now: float) -> tuple[list[Execution], list[Execution]]:
         """Executions that are out of time, and calls whose parts have stopped coming; the latter have no slot any more."""
         late = [self.running[id] for id in self._deadlines.due(now)]
-        stalled = [call for call in self._coming.values() if call.fed_at + GRANT_SECONDS <= now]
+        stalled = [
+            call for call in self._coming.values() if call.fed_at + GRANT_SECONDS <= now or call.deadline <= now
+        ]
         for call in stalled:
             self._forget(call.id, now)
         return [execution for execution in late if execution.assembly is None], stalled
@@ -241,8 +249,8 @@ class ServerEnd:
                 received.refuse.append((execution, "returns"))
                 return
             self._rejects += 1
+            self._make_room(_REJECT_BYTES)
             self._frame.rejects.append(call.id)
-            self._something = True
             return
         self.claim.running += 1
         self.running[call.id] = execution
@@ -289,12 +297,15 @@ class ServerEnd:
         self._slots.leave(None, now)
 
     def _add_reply(self, id: int, size: int) -> mux_pb2.MuxReply:
+        self._make_room(size + _REPLY_BYTES)
+        reply = self._frame.replies.add()
+        reply.id = id
+        return reply
+
+    def _make_room(self, size: int) -> None:
         if self._size > FRAME_BYTES:
             self._full.append(self._frame)
             self._frame, self._size = mux_pb2.MuxResponse(), 0
             self.claim.barred = self.congested
         self._size += size
         self._something = True
-        reply = self._frame.replies.add()
-        reply.id = id
-        return reply

@@ -598,4 +598,3 @@ def faults() -> type[Faults]:
 def rough() -> Faults:
     """Everything goes wrong."""
     return ROUGH
-
