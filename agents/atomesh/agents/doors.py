@@ -19,6 +19,7 @@ from atomesh.core.contract import TYPE_URL_PREFIX, pack_into, unpack
 from atomesh.core.errors import AtomeshError, InvalidArgument, UnknownAgent, WrongInstance, WrongType
 from atomesh.rpc import server as rpc_server
 from atomesh.rpc.endings import answer_now
+from atomesh.rpc.mux.slots import Claim
 from atomesh.rpc.server import Server
 from atomesh.v1 import agent_pb2
 
@@ -101,9 +102,13 @@ class ExecuteDoor:
             self._answers[""] = next(iter(self._answers.values()))
 
     async def execute(
-        self, request: agent_pb2.ExecuteRequest, grpc_context: ServicerContext, send: Send | None = None
+        self,
+        request: agent_pb2.ExecuteRequest,
+        grpc_context: ServicerContext,
+        send: Send | None = None,
+        claim: Claim | None = None,
     ) -> agent_pb2.ExecuteResponse:
-        """Runs an agent once; `send` takes its chunks."""
+        """Runs an agent once; `send` takes its chunks, `claim` is of a mux that has a grant for it."""
         call = AnyCall(request, grpc_context)
         try:
             answer = self._answers.get(request.agent)
@@ -112,7 +117,7 @@ class ExecuteDoor:
             served = answer.served
             if request.instance_id and request.instance_id != served.where.instance_id:
                 raise served.with_origin(other_instance(served, request.instance_id), call.context.request_id)
-            done = await served.run(call, send)
+            done = await served.run(call, send, claim)
         except AtomeshError as error:
             error.max_status_bytes = request.max_status_bytes
             grpc_context.set_trailing_metadata((headers.header(headers.REQUEST_ID, call.context.request_id),))
@@ -123,9 +128,10 @@ class ExecuteDoor:
 class StreamDoor:
     """AgentService.ExecuteStream for all agents of the process: Execute, with chunks before its answer."""
 
-    def __init__(self, agents: Mapping[str, ServedAgent]) -> None:
-        """By name."""
+    def __init__(self, agents: Mapping[str, ServedAgent], claim: Callable[[bytes], Claim | None]) -> None:
+        """By name; `claim` finds that of a mux by its id."""
         self._agents = agents
+        self._claim = claim
         self._door = ExecuteDoor(agents)
 
     async def execute(
@@ -141,7 +147,14 @@ class StreamDoor:
             pack_into(part.chunk, chunk)
             await write(part)
 
-        response = await self._door.execute(request.request, grpc_context, send)
+        claim = self._claim(request.grant) if request.grant else None
+        if claim is not None:
+            claim.running += 1
+        try:
+            response = await self._door.execute(request.request, grpc_context, send, claim)
+        finally:
+            if claim is not None:
+                claim.running -= 1
         with self._agents[response.info.agent].delivering():
             await write(agent_pb2.ExecuteStreamResponse(response=response))
 

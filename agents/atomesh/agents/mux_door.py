@@ -37,6 +37,7 @@ from atomesh.rpc.metrics import MethodSeries
 from atomesh.rpc.mux.client_end import MAX_OUTPUT
 from atomesh.rpc.mux.server import EOF, ServedStream, Write
 from atomesh.rpc.mux.server_end import Execution, ServerEnd
+from atomesh.rpc.mux.slots import Claim
 from atomesh.v1 import context_pb2, mux_pb2
 
 _AT_A_GLANCE = 128  # a context of so few bytes has no string over its limit
@@ -84,8 +85,9 @@ class MuxDoor:
         self._agents = agents
         self._series = series
         self._max_age = max_age
-        self._rng = random.Random()  # spreads what was opened at once
+        self._rng = random.SystemRandom()  # who can guess a mux's id can use its grants
         self._streams: dict[ServedStream, ServedAgent] = {}
+        self._claims: dict[bytes, Claim] = {}
 
     async def serve(self, requests: object, context: ServicerContext, write: Write) -> None:
         """Serves one stream."""
@@ -94,8 +96,10 @@ class MuxDoor:
         if first is EOF:
             return
         served = self._agent(first)
-        stream = self._stream(served, first.open)
+        name = self._rng.randbytes(16)
+        stream = self._stream(served, first.open, name)
         self._streams[stream] = served
+        self._claims[name] = stream.end.claim
         timer = self._retire_later(stream)
         try:
             stream.receive(first)
@@ -103,7 +107,11 @@ class MuxDoor:
         finally:
             if timer is not None:
                 timer.cancel()
-            del self._streams[stream]
+            del self._streams[stream], self._claims[name]
+
+    def claim(self, mux_id: bytes) -> Claim | None:
+        """What the mux of that id has of its agent's slots; None where there is no such mux."""
+        return self._claims.get(mux_id)
 
     def drain(self, agents: Sequence[str]) -> None:
         """Tells the clients of these agents that they take nothing new."""
@@ -147,7 +155,7 @@ class MuxDoor:
             raise served.with_origin(WrongType(f"{name} takes {expected}, not {opening.input_type:.200}"), "")
         return served
 
-    def _stream(self, served: ServedAgent, opening: mux_pb2.MuxOpen) -> ServedStream:
+    def _stream(self, served: ServedAgent, opening: mux_pb2.MuxOpen, name: bytes) -> ServedStream:
         where = served.where
         hello = mux_pb2.MuxHello(
             slots=served.spec.slots,
@@ -155,7 +163,7 @@ class MuxDoor:
             instance_id=where.instance_id,
             agent_version=served.spec.version,
             endpoint=where.address(),
-            mux_id=self._rng.randbytes(16),
+            mux_id=name,
             output_type=served.spec.contract.output_type,
         )
         end = ServerEnd(served.admission, opening, hello, where.default_timeout)

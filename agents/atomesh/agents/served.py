@@ -41,6 +41,7 @@ from atomesh.core.errors import (
     Origin,
 )
 from atomesh.core.rules import rules_for
+from atomesh.rpc.mux.slots import Claim
 
 _CLOCKS_DIFFER = 0.01
 """Seconds by which gRPC's timer may be before ours. Less takes some deadlines
@@ -119,8 +120,8 @@ class ServedAgent:
             self._delivering -= 1
             self._freed()
 
-    async def run(self, call: Call, send: Send | None = None) -> Done:
-        """Executes once; `send` takes the chunks of an agent that has some.
+    async def run(self, call: Call, send: Send | None = None, claim: Claim | None = None) -> Done:
+        """Executes once; `send` takes the chunks of an agent that has some, `claim` is of a mux that has a grant for it.
 
         Raises:
             AtomeshError: it was refused or failed; the origin says where.
@@ -139,7 +140,8 @@ class ServedAgent:
         self._running.add(task)
         try:
             waited = 0.0
-            if timeout <= 0 or call.context.via or not self.admission.try_enter():
+            granted = claim is not None and timeout > 0 and self.admission.enter(claim, True, now)
+            if not granted and (timeout <= 0 or call.context.via or not self.admission.try_enter()):
                 waited = await self._enter(call, context, now)
             return await self._in_slot(call, context, provided, waited, send)
         except AtomeshError as error:

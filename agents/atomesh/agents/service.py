@@ -31,7 +31,7 @@ class AgentService:
         self._clock = clock
         self._since = clock.now()
         self.Execute = ExecuteDoor(agents).execute
-        self.ExecuteStream = StreamDoor(agents).execute
+        self.ExecuteStream = StreamDoor(agents, mux.claim).execute
         self.Mux = mux.serve
 
     async def Describe(  # noqa: N802 # gRPC's name

@@ -117,9 +117,9 @@ class Subchannel:
 
     def open_stream(self, work: Work, deadline: float, *, grant: Grant | None) -> StreamCall:
         """One attempt at a stream, refused at once where no slot is free."""
-        if grant is not None:
-            grant.give_back()  # of the mux's, and the stream goes another way
         request = agent_pb2.ExecuteStreamRequest(request=work.request)
+        if isinstance(grant, ClientStream):
+            request.grant = grant.use()
         self._in_flight += 1
         return self._streams.open(request, deadline - self._now(), self._left)
 

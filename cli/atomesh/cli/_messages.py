@@ -73,14 +73,15 @@ def parse(text: str, where: str, kind: type[Message]) -> Message:
         raise UsageMistake(f"{where} is nested too deep to read") from None
     except ValueError as error:
         raise UsageMistake(f"{where} is not JSON: {error}; write an object such as {example(kind)}") from None
-    if not isinstance(data, dict):
-        raise UsageMistake(f"{where} is JSON, but no object; {kind.DESCRIPTOR.full_name} is one: {example(kind)}")
     descriptor: Any = kind.DESCRIPTOR  # typed twice over, for each of protobuf's implementations
-    _check_names(data, descriptor, "")
+    if isinstance(data, dict):
+        _check_names(data, descriptor, "")
+    elif descriptor.file.package != "google.protobuf":  # whose JSON may be anything: a StringValue's is a string
+        raise UsageMistake(f"{where} is JSON, but no object; {descriptor.full_name} is one: {example(kind)}")
     message = kind()
     try:
         json_format.ParseDict(data, message, descriptor_pool=descriptor.file.pool, max_recursion_depth=90)
-    except json_format.ParseError as error:
+    except (json_format.ParseError, TypeError) as error:  # the latter of an object where another kind is due
         raise UsageMistake(f"{where} does not fit {descriptor.full_name}: {_tidy(str(error))}") from None
     return message
 

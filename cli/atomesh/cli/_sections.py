@@ -110,6 +110,8 @@ class ServeSection(Section):
     http_bind: str = "127.0.0.1:0"
     slots: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Executions at once; the class's own where unset."""
+    weight: Annotated[float, Field(ge=0.001, le=1000)] | None = None
+    """How fast it is beside others of its agent; the class's own where unset."""
     zone: str | None = None
     labels: Pairs = {}
     name: str | None = None
@@ -118,6 +120,8 @@ class ServeSection(Section):
     """Seconds that running calls may take at the end."""
     ttl: Seconds | None = None
     """Seconds that the lease lasts; the registry's default where unset."""
+    max_connection_age: Annotated[float, Field(ge=1, le=86_400)] | None = None
+    """Seconds after which clients are asked to connect anew; never where unset."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes, each an endpoint of its own. At most as many as the cores of a
     large machine: a thousand is a typing mistake, and costs 60 GB."""

@@ -50,6 +50,13 @@ class ServeFlags(Dialling):
     serve_ttl: Annotated[
         float | None, typer.Option("--ttl", metavar="SECONDS", help="The lease [the registry's default].")
     ] = None
+    serve_weight: Annotated[
+        float | None, typer.Option("--weight", help="How fast it is beside others of its agent [the class's own].")
+    ] = None
+    serve_max_connection_age: Annotated[
+        float | None,
+        typer.Option("--max-connection-age", metavar="SECONDS", help="Then clients connect anew, 1 or more [never]."),
+    ] = None
     serve_workers: Annotated[
         int | None,
         typer.Option("--workers", metavar="N", help="Processes, each an endpoint of its own, 1 to 256 [1]."),
@@ -117,10 +124,13 @@ def _options(settings: Settings) -> ServerOptions:
         "credentials": settings.credentials.load(),
         "drain_grace": own.drain_grace,
         "ttl": own.ttl,
+        "max_connection_age": own.max_connection_age,
     }
     # What is not said is left to the class.
     if own.slots is not None:
         options["slots"] = own.slots
+    if own.weight is not None:
+        options["weight"] = own.weight
     if own.zone is not None:
         options["zone"] = own.zone
     if own.labels:

@@ -117,6 +117,11 @@ class ClientStream:
         if self.end.park(waiting):
             self._wake()
 
+    def use(self) -> bytes:
+        """A grant is used beside the mux, by a streamed call: the id to name it by."""
+        self.end.holding -= 1
+        return self.end.hello.mux_id if self.end.hello is not None else b""
+
     def give_back(self) -> None:
         """A grant was not needed after all."""
         self.end.give_back()
