@@ -166,6 +166,13 @@ def test_the_first_range_that_a_version_lies_in_counts() -> None:
     assert where(fleet, 2) == ["z1:1"]
 
 
+def test_where_all_are_suspect_they_are_picked_by_share_all_the_same() -> None:
+    fleet = balancer(
+        endpoint(1, slots=4, suspect=True), endpoint(2, version="2.0.0", slots=4, suspect=True), versions=CANARY
+    )
+    assert abs(shares(fleet, 5_000)["2.0.0"] - 500) < 85
+
+
 def test_suspects_of_the_own_release_come_after_all_that_serve() -> None:
     fleet = balancer(
         endpoint(1, version="2.0.0", suspect=True), endpoint(2), endpoint(3, version="2.5.0"), versions=CANARY

@@ -79,6 +79,7 @@ def test_after_a_long_silence_only_what_came_since_counts_and_nothing_overflows(
     found = of(*(5.0 for _ in range(1_000)))
     found.record(0.1, NOW + gap)
     assert found.p95 == pytest.approx(0.1, rel=0.1)
+    assert found.mean == pytest.approx(0.1)
     assert found.weight(NOW + gap) == pytest.approx(1)
 
 
