@@ -83,7 +83,7 @@ bench-peers: $(DEV) ## the same echo and trace through Ray Serve and plain grpc.
 	@$(BIN)/python -m benchmarks.bench_peers $(ARGS)
 
 bench-pick: $(DEV) ## what choosing an endpoint costs
-	@$(BIN)/python benchmarks/bench_pick.py
+	@$(BIN)/python benchmarks/bench_pick.py $(ARGS)
 
 eval-text: $(EVAL) ## the text agent against labelled sets: make eval-text DATA=path
 	@test -n "$(DATA)" || { echo "error: say where the labelled sets are: make eval-text DATA=path" >&2; exit 2; }

@@ -65,27 +65,27 @@ class _Axes:
 def line_chart(title: str, x_title: str, lines: Sequence[Line]) -> str:
     """Lines over ordered categories, each named at its end."""
     axes = _Axes(lines, None)
-    parts = [_text(LEFT, 26, title, size=15, weight=600), *axes.draw(x_title)]
+    parts = [_title(title), *axes.draw(x_title)]
     ends = _spaced([axes.y(line.points[-1][1]) for line in lines])
     for line, end, colour in zip(lines, ends, itertools.cycle(COLOURS), strict=False):
         path = " ".join(f"{axes.x(tick):.1f},{axes.y(middle):.1f}" for tick, middle, _, _ in line.points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts += _points(axes, line, 0.0, colour)
-        parts.append(_text(WIDTH - RIGHT + 6, end + 4, line.name, colour=colour, weight=600))
+        parts.append(_text(WIDTH - RIGHT + 6, end + 4, line.name, colour=colour, bold=True))
     return _document(parts)
 
 
 def dot_chart(title: str, x_title: str, lines: Sequence[Line], mark: float) -> str:
     """Points side by side within categories that have no order; `mark` is a dashed line across."""
     axes = _Axes(lines, mark)
-    parts = [_text(LEFT, 26, title, size=15, weight=600), *axes.draw(x_title)]
+    parts = [_title(title), *axes.draw(x_title)]
     parts.append(_rule(axes.y(mark), "#222", ' stroke-dasharray="5 4"'))
     for number, (line, colour) in enumerate(zip(lines, itertools.cycle(COLOURS), strict=False)):
         aside = axes.span * 0.7 * ((number + 0.5) / len(lines) - 0.5)
         parts += _points(axes, line, aside, colour)
         at = TOP + 8 + 18 * number
         parts.append(f'<circle cx="{WIDTH - RIGHT + 12}" cy="{at}" r="4" fill="{colour}"/>')
-        parts.append(_text(WIDTH - RIGHT + 22, at + 4, line.name, colour=colour, weight=600))
+        parts.append(_text(WIDTH - RIGHT + 22, at + 4, line.name, colour=colour, bold=True))
     return _document(parts)
 
 
@@ -113,10 +113,12 @@ def _rule(at: float, colour: str, more: str = "") -> str:
     return f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}" stroke="{colour}"{more}/>'
 
 
-def _text(
-    x: float, y: float, content: str, *, size: int = 12, anchor: str = "start", colour: str = "#333", weight: int = 400
-) -> str:
-    style = f'{FONT} font-size="{size}" font-weight="{weight}" fill="{colour}" text-anchor="{anchor}"'
+def _title(content: str) -> str:
+    return _text(LEFT, 26, content, bold=True).replace('font-size="12"', 'font-size="15"')
+
+
+def _text(x: float, y: float, content: str, *, anchor: str = "start", colour: str = "#333", bold: bool = False) -> str:
+    style = f'{FONT} font-size="12" font-weight="{600 if bold else 400}" fill="{colour}" text-anchor="{anchor}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(content)}</text>'
 
 
