@@ -8,6 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from google.protobuf.struct_pb2 import ListValue
+from google.protobuf.wrappers_pb2 import StringValue
 
 from atomesh.cli._errors import UsageMistake
 from atomesh.cli._messages import example, parse, read_argument, read_file, to_data
@@ -48,6 +50,19 @@ def test_unknown_fields_are_found_in_lists_and_maps_too() -> None:
     with pytest.raises(UsageMistake, match=r"'spec\.capabilities\[1\]\.nam'; did you mean name"):
         parse('{"spec": {"capabilities": [{"name": "x"}, {"nam": "y"}]}}', "the input", RegisterRequest)
     parse('{"spec": {"labels": {"any key": "at all"}}, "ttl": "15s"}', "the input", RegisterRequest)
+
+
+def test_a_well_known_message_is_read_from_its_own_kind_of_json() -> None:
+    assert parse('"Zoë"', "the input", StringValue) == StringValue(value="Zoë")
+    assert parse('["a", 1]', "the input", ListValue) == _listed("a", 1)
+    with pytest.raises(UsageMistake, match=r"the input does not fit google\.protobuf\.StringValue: expected a string"):
+        parse('{"value": "Zoë"}', "the input", StringValue)
+
+
+def _listed(*values: str | float) -> ListValue:
+    made = ListValue()
+    made.extend(values)
+    return made
 
 
 def test_an_example_shows_the_shape() -> None:
