@@ -4,8 +4,9 @@ First come, first served, over all muxes together: waits are those of one
 central queue, and nobody is fairer than that without knowing what calls cost.
 A mux has at most PLACES in it per slot, so that one client's flood is ahead of
 others by so many calls and no more. Demands are levels: a mux that wants fewer
-than it has places in the queue loses those in front, for its calls that have
-waited longest are those that were placed elsewhere.
+than it has places in the queue loses those in front, at once, for its calls that
+have waited longest are those that were placed elsewhere. Were such a place left
+to the next call that waits there, that call would overtake everybody.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ PLACES = 2
 loses its turn between two grants; at 4 a flood is ahead of everybody for four
 executions."""
 MIN_PLACES = 8
+_SWEEP = 64  # void places that are not worth a sweep
 
 
 class Demands:
@@ -40,28 +42,31 @@ class Demands:
         """So many demands of the mux wait from now on."""
         waiting = max(0, min(waiting, self._places))
         self.waiting += waiting - claim.waiting
+        if waiting < claim.waiting:
+            claim.void += claim.waiting - waiting
+        else:
+            self._queue.extend([(now, claim)] * (waiting - claim.waiting))
         claim.waiting = waiting
-        while claim.queued < waiting:
-            self._queue.append((now, claim))
-            claim.queued += 1
+        if len(self._queue) > 2 * self.waiting + _SWEEP:
+            self._sweep()
 
     def first_since(self) -> float | None:
         """Since when the one who is next has waited; None where nobody does."""
         queue = self._queue
         while queue:
             since, claim = queue[0]
-            if claim.queued <= claim.waiting and not claim.barred:
-                return since
-            queue.popleft()
-            claim.queued -= 1
-            if claim.barred:
+            if claim.void:
+                queue.popleft()
+                claim.void -= 1
+            elif claim.barred:
                 self.want(claim, 0, since)  # it states its demands anew with its next frame
+            else:
+                return since
         return None
 
     def grant(self, now: float) -> Claim:
         """Grants a slot to the one who is next; there is one."""
         _, claim = self._queue.popleft()
-        claim.queued -= 1
         claim.waiting -= 1
         self.waiting -= 1
         self.granted += 1
@@ -105,6 +110,16 @@ class Demands:
         self.want(claim, 0, 0.0)
         self.granted -= len(claim.out)
         claim.out.clear()
+
+    def _sweep(self) -> None:
+        """Throws out void places; of each mux those in front."""
+        kept: deque[tuple[float, Claim]] = deque()
+        for place in self._queue:
+            if place[1].void:
+                place[1].void -= 1
+            else:
+                kept.append(place)
+        self._queue = kept
 
     def _stale(self) -> bool:
         """Whether the oldest entry is of a grant that came back."""

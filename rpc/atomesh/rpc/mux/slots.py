@@ -20,14 +20,14 @@ down; without it a frozen client stalled everybody for 13 s, with it 0.7 s."""
 class Claim:
     """What one mux has of the slots of one agent. The admission writes it, the mux's end reads it."""
 
-    __slots__ = ("barred", "granted", "lapsed", "mute", "out", "queued", "running", "waiting", "wake")
+    __slots__ = ("barred", "granted", "lapsed", "mute", "out", "running", "void", "waiting", "wake")
 
     def __init__(self, wake: Callable[[], object] = lambda: None) -> None:
         """Wants nothing. `wake` is called when a grant has been made."""
         self.waiting = 0
         """Demands that wait."""
-        self.queued = 0
-        """Its places in the queue; those beyond `waiting` are passed over."""
+        self.void = 0
+        """Its oldest places in the queue that count no more: what waited there was placed elsewhere."""
         self.out: deque[float] = deque()
         """When each grant that is out was made, oldest first."""
         self.granted = 0
