@@ -26,6 +26,8 @@ FEATURES = (mux_pb2.MUX_FEATURE_PARTS, mux_pb2.MUX_FEATURE_GRANTS, mux_pb2.MUX_F
 MAX_OUTPUT = 4 * 1024 * 1024
 """What a reply may come to, as for a unary call (rpc.channel.MAX_MESSAGE_BYTES)."""
 
+_CALL_BYTES = 32  # what surrounds an input: or a frame of a million empty ones would be too large for gRPC
+
 PING_SECONDS = 0.5
 """A mux that is wanted and has said nothing for so long is asked whether it is
 there. Half asks while a busy machine is only late; twice sends calls for a
@@ -166,6 +168,8 @@ class ClientEnd:
                 sent.assembly.add(reply.output)
             else:
                 del self.calls[reply.id]
+                if self._parts:
+                    self._parts.drop(reply.id)  # refused before it was there
                 received.ended.append((sent, reply, reply.output))
         for part in frame.parts:
             self._assemble(part, received)
@@ -271,7 +275,7 @@ class ClientEnd:
                 call.authorization = sent.authorization
             sent.input = b""
             small = small or len(input) <= WHOLE_BYTES
-            room -= min(len(input), WHOLE_BYTES) + len(sent.context)
+            room -= min(len(input), WHOLE_BYTES) + len(sent.context) + len(sent.authorization) + _CALL_BYTES
             something = True
         if small:
             self._parts.small(now)

@@ -172,7 +172,7 @@ class World:
     def load(self, calls: int, seconds: float = 2.0, mean: float = 0.02) -> None:
         """So many calls within so many seconds, and faults for as long."""
         for _ in range(calls):
-            self.at(self.rng.random() * seconds, partial(self.arrive, mean))
+            self.at(self.rng.random() * seconds, lambda: void(self.arrive(mean)))
         for client in self.clients:
             for what, rate in ((self._lose, self.faults.lose), (self._nap, self.faults.nap)):
                 for _ in range(int(rate * seconds + self.rng.random())):
@@ -208,7 +208,7 @@ class World:
             for mux in client.muxes:
                 claim, admission = mux.server.claim, mux.endpoint.admission
                 assert 0 <= claim.waiting <= max(MIN_PLACES, PLACES * admission.slots), "places are bounded"
-                assert claim.queued <= max(MIN_PLACES, PLACES * admission.slots), "places are bounded"
+                assert claim.waiting <= max(MIN_PLACES, PLACES * admission.slots), "places are bounded"
                 assert mux.end.holding >= 0, "nothing is used or given back twice"
                 granted[mux.endpoint] += len(claim.out)
                 if admission.taken < admission.slots and not (claim.mute or claim.barred):
@@ -448,8 +448,8 @@ class World:
             self._run_stock(endpoint, job)
         elif isinstance(decision, self.machines.waiter):
             endpoint.waiters.append(decision)
-            decision.wake = partial(self._run_stock, endpoint, job)  # type: ignore[attr-defined] # a Waiter
-            self.at(decision.until, partial(self._give_up, endpoint, job, decision))  # type: ignore[attr-defined] # too
+            decision.wake = partial(self._run_stock, endpoint, job)
+            self.at(decision.until, partial(self._give_up, endpoint, job, decision))
         else:
             self._end(job, "refused")
 
@@ -501,7 +501,8 @@ class World:
 
     def _nap(self, client: Client) -> None:
         """It neither reads nor writes for a while, or one of its endpoints does not."""
-        sleeper = self.rng.choice([client, client, self.rng.choice(client.muxes).endpoint])
+        choices: list[Client | Endpoint] = [client, client, self.rng.choice(client.muxes).endpoint]
+        sleeper = self.rng.choice(choices)
         self.nap(sleeper, self.rng.choice((0.05, 0.3, 1.5)))
 
     def nap(self, sleeper: Client | Endpoint, seconds: float) -> None:
@@ -541,6 +542,11 @@ class World:
         self.clients.append(Client("gone", [mux]))  # looked at until what ran on it has ended
         client.muxes[client.muxes.index(mux)] = self._open(client, mux.endpoint)
         self._restate(client)
+
+
+def void(result: object) -> None:
+    """For callbacks that return nothing."""
+    del result
 
 
 class Run:
