@@ -22,8 +22,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc.aio
 import pytest
 
+from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.testing import (
     ChannelLog,
     LeakCheck,
@@ -32,6 +34,10 @@ from atomesh.testing import (
     adopt_orphans,
     leftover_tasks,
 )
+
+_GRPC_ENDS = 0.005
+"""Seconds. Of 20 tests that end with a watch of a channel cut off, 20 left its end
+to the next without them, none with; three seconds for the whole suite."""
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANNELS = ChannelLog()
@@ -96,10 +102,13 @@ def _run(main: Coroutine[Any, Any, None], *, virtual: bool, may_leak: bool) -> N
     unseen: list[str] = []
 
     async def watched() -> list[str]:
-        asyncio.get_running_loop().set_exception_handler(
-            lambda _, about: None if _of_an_earlier_loop(about) else unseen.append(_complaint(about))
-        )
-        await main
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: unseen.append(_complaint(about)))
+        channels = CHANNELS.made
+        try:
+            await main
+        finally:
+            if CHANNELS.made > channels and not virtual:
+                await _grpc_has_told()
         return await leftover_tasks(real_time=not virtual)
 
     factory = VirtualTimeLoop if virtual else asyncio.SelectorEventLoop
@@ -109,17 +118,22 @@ def _run(main: Coroutine[Any, Any, None], *, virtual: bool, may_leak: bool) -> N
     assert not unseen, _listed("no exception may end in the loop's handler", unseen)
 
 
-def _of_an_earlier_loop(about: dict[str, Any]) -> bool:
-    """Whether gRPC tells this test's loop of something that ended on a loop before it.
+async def _grpc_has_told() -> None:
+    """Returns once gRPC has told this loop of the end of what the test cancelled.
 
     grpc.aio has one completion queue per process and wants one loop (its issue
-    25364); every test here has its own. What an operation leaves behind, such
-    as a connection attempt that times out minutes after its channel closed,
-    is then handed to a loop that is closed, in the callback of whichever lives.
+    25364); every test here has its own. `close()` returns before gRPC's threads
+    have ended the calls and the watch of the channel's state that it cuts off;
+    what they say after the loop is closed they would say to the next test's,
+    as an exception in `PollerCompletionQueue._handle_events`. They take about a
+    millisecond; the end of a watch of our own comes through the queue after it.
     """
-    return isinstance(about.get("exception"), RuntimeError) and all(
-        part in _complaint(about) for part in ("PollerCompletionQueue._handle_events", "Event loop is closed")
-    )
+    await SYSTEM_CLOCK.sleep(_GRPC_ENDS)
+    channel = grpc.aio.insecure_channel("127.0.0.1:1")
+    told = asyncio.ensure_future(channel.wait_for_state_change(channel.get_state()))
+    await asyncio.sleep(0)  # noqa: TID251 # a turn of the loop, in which the watch begins
+    await channel.close()
+    await told
 
 
 def _complaint(about: dict[str, Any]) -> str:

@@ -56,6 +56,8 @@ class ChannelLog:
     def __init__(self) -> None:
         self._alive: weakref.WeakSet[Any] = weakref.WeakSet()
         self._dropped: list[str] = []
+        self.made = 0
+        """How many there were since `attach`."""
 
     def attach(self) -> None:
         """Wraps the constructor and the finalizer of `grpc.aio.Channel`, for the whole process."""
@@ -66,6 +68,7 @@ class ChannelLog:
 
         def constructed(channel: Any, target: str, *args: Any, **settings: Any) -> None:
             construct(channel, target, *args, **settings)
+            self.made += 1
             channel._atomesh_target = target
             self._alive.add(channel)
 

@@ -196,3 +196,27 @@ def test_a_misspelt_marker_is_refused(tmp_path: Path) -> None:
     outcome = inner(tmp_path, "@pytest.mark.virtual_tiem\ndef test_it():\n    pass\n")
     assert outcome.status != 0
     assert "virtual_tiem" in outcome.printed
+
+
+ENDING_LATE = """
+    @pytest.mark.allow_leaks("gRPC's queue must outlive the tests for one to hear of another")
+    async def test_keeps_grpc_running():
+        keep.append(grpc.aio.insecure_channel("127.0.0.1:9"))
+
+    @pytest.mark.parametrize("round", range(5))
+    async def test_cuts_a_watch_off(round):
+        async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await channel.channel_ready()
+
+    @pytest.mark.parametrize("round", range(5))
+    async def test_listens(round):
+        async with grpc.aio.insecure_channel("127.0.0.1:1"):
+            await asyncio.sleep(0.02)
+"""
+
+
+def test_what_grpc_ends_after_its_channel_is_told_to_the_test_that_made_it(tmp_path: Path) -> None:
+    outcome = inner(tmp_path, ENDING_LATE)
+    assert outcome.status == 0, outcome.printed
