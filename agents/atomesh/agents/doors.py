@@ -28,6 +28,14 @@ _NANOS = 1_000_000_000
 _AT_A_GLANCE = 64  # the smallest limit on a string of ExecuteRequest; those in its Context are twice that or more
 
 
+Guard: TypeAlias = Callable[[Iterable[tuple[str, str | bytes]] | None], None]
+"""Lets a call's headers pass, or raises Unauthenticated."""
+
+
+def anybody(metadata: Iterable[tuple[str, str | bytes]] | None) -> None:
+    """The guard of an endpoint that asks for nothing."""
+
+
 class _GrpcCall:
     """What both doors know of a call from gRPC."""
 
@@ -95,8 +103,9 @@ class TypedCall(_GrpcCall):
 class ExecuteDoor:
     """AgentService.Execute for all agents of the process."""
 
-    def __init__(self, agents: Mapping[str, ServedAgent]) -> None:
-        """By name."""
+    def __init__(self, agents: Mapping[str, ServedAgent], guard: Guard = anybody) -> None:
+        """By name; `guard` lets a call's headers pass."""
+        self._guard = guard
         self._answers = {name: _Answer(served) for name, served in agents.items()}
         if len(agents) == 1:
             self._answers[""] = next(iter(self._answers.values()))
@@ -114,6 +123,8 @@ class ExecuteDoor:
             answer = self._answers.get(request.agent)
             if answer is None:
                 raise unknown(request.agent, self._answers)
+            if self._guard is not anybody:  # reading headers costs as much as the context does
+                self._guard(grpc_context.invocation_metadata())
             served = answer.served
             if request.instance_id and request.instance_id != served.where.instance_id:
                 raise served.with_origin(other_instance(served, request.instance_id), call.context.request_id)
@@ -128,11 +139,13 @@ class ExecuteDoor:
 class StreamDoor:
     """AgentService.ExecuteStream for all agents of the process: Execute, with chunks before its answer."""
 
-    def __init__(self, agents: Mapping[str, ServedAgent], claim: Callable[[bytes], Claim | None]) -> None:
-        """By name; `claim` finds that of a mux by its id."""
+    def __init__(
+        self, agents: Mapping[str, ServedAgent], claim: Callable[[bytes], Claim | None], guard: Guard = anybody
+    ) -> None:
+        """By name; `claim` finds that of a mux by its id, `guard` lets a call's headers pass."""
         self._agents = agents
         self._claim = claim
-        self._door = ExecuteDoor(agents)
+        self._door = ExecuteDoor(agents, guard)
 
     async def execute(
         self,
@@ -223,8 +236,9 @@ class _Answer:
 class TypedDoor:
     """One service of a contract's own, for all agents of the process that have that contract."""
 
-    def __init__(self, service: str, agents: Mapping[str, ServedAgent]) -> None:
-        """By name."""
+    def __init__(self, service: str, agents: Mapping[str, ServedAgent], guard: Guard = anybody) -> None:
+        """By name; `guard` lets a call's headers pass."""
+        self._guard = guard
         self._service = service
         self._agents = agents
 
@@ -239,6 +253,7 @@ class TypedDoor:
         metadata = grpc_context.invocation_metadata() or ()
         context = headers.decode(metadata).with_request_id()
         grpc_context.set_trailing_metadata((headers.header(headers.REQUEST_ID, context.request_id),))
+        self._guard(metadata)
         served = self._pick(headers.lookup(metadata, headers.AGENT))
         return (await served.run(TypedCall(payload, context, grpc_context))).output
 

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2
 
 from atomesh.agents.calls import CLEAN_UP, Done
-from atomesh.agents.doors import ServicerContext, other_instance, unknown
+from atomesh.agents.doors import Guard, ServicerContext, anybody, other_instance, unknown
 from atomesh.agents.failures import log
 from atomesh.agents.served import ServedAgent
 from atomesh.core.context import Context
@@ -80,8 +80,14 @@ class MuxCall:
 class MuxDoor:
     """Mux for all agents of the process."""
 
-    def __init__(self, agents: Mapping[str, ServedAgent], series: MethodSeries, max_age: float | None = None) -> None:
-        """`max_age` in seconds is how old a stream becomes before its client is asked for another; None is any age."""
+    def __init__(
+        self, agents: Mapping[str, ServedAgent], series: MethodSeries, guard: Guard, max_age: float | None = None
+    ) -> None:
+        """`guard` lets each call's credentials pass.
+
+        `max_age` in seconds is how old a stream becomes before its client is asked for another; None is any age.
+        """
+        self._guard = guard
         self._agents = agents
         self._series = series
         self._max_age = max_age
@@ -170,14 +176,17 @@ class MuxDoor:
         if served.admission.draining:
             end.drain()
         stream = ServedStream(end, served.admission, where.clock)
-        stream.runner = _Runner(served, stream, self._series, opening.max_status_bytes)
+        stream.runner = _Runner(served, stream, self._series, self._guard, opening.max_status_bytes)
         return stream
 
 
 class _Runner:
     """Runs the calls of one stream, each in a task of its own."""
 
-    def __init__(self, served: ServedAgent, stream: ServedStream, series: MethodSeries, max_status: int) -> None:
+    def __init__(
+        self, served: ServedAgent, stream: ServedStream, series: MethodSeries, guard: Guard, max_status: int
+    ) -> None:
+        self._guard = None if guard is anybody else guard
         self._served = served
         self._stream = stream
         self._end = stream.end
@@ -258,6 +267,8 @@ class _Runner:
                 raise asyncio.CancelledError
             if execution.deadline <= self._now():
                 raise DeadlineExceeded(f"{served.spec.name}: out of time before it began", executed=False)
+            if self._guard is not None:
+                self._guard((("authorization", execution.authorization),) if execution.authorization else ())
             proto = context_pb2.Context.FromString(raw)
             large = len(raw) > _AT_A_GLANCE or proto.metadata or proto.via
             if large and (violations := WIRE_RULES.check(proto)):

@@ -20,7 +20,7 @@ from atomesh.agents.admission import Admission
 from atomesh.agents.agent import Agent
 from atomesh.agents.calls import Where
 from atomesh.agents.context import new_instance_id
-from atomesh.agents.doors import TypedDoor, check_request
+from atomesh.agents.doors import TypedDoor, anybody, check_request
 from atomesh.agents.drain import Drainer
 from atomesh.agents.failures import log
 from atomesh.agents.metrics import AgentMetrics
@@ -197,7 +197,8 @@ class AgentServer:
         )
         registry = None if self._client is None or self._registrar is None else (self._client, self._registrar)
         execute = metrics.method("unary", "atomesh.v1.AgentService", "Execute")  # a call in a mux is one of these
-        mux = MuxDoor(self.agents, execute, settings.max_connection_age)
+        guard = settings.credentials.check_token if settings.guard_calls else anybody
+        mux = MuxDoor(self.agents, execute, guard, settings.max_connection_age)
         self._server.at_stop.append(mux.finish)
         self._drainer = Drainer(
             self.agents,
@@ -207,11 +208,11 @@ class AgentServer:
             grace=settings.drain_grace,
             draining=mux.drain,
         )
-        service = AgentService(self.agents, mux, self._drainer, settings.credentials, self._clock)
+        service = AgentService(self.agents, mux, guard, self._drainer, settings.credentials, self._clock)
         self._server.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, service, check_request)
         for name in sorted({served.spec.typed_service for served in self.agents.values()} - {""}):
             sharing = {key: served for key, served in self.agents.items() if served.spec.typed_service == name}
-            TypedDoor(name, sharing).add_to(self._server)
+            TypedDoor(name, sharing, guard).add_to(self._server)
         add_reflection(self._server)
         self._http: HttpServer | None = None
         if settings.http_bind is not None:

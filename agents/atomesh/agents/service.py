@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from atomesh.agents.doors import ExecuteDoor, ServicerContext, StreamDoor, unknown
+from atomesh.agents.doors import ExecuteDoor, Guard, ServicerContext, StreamDoor, unknown
 from atomesh.agents.drain import Drainer
 from atomesh.agents.mux_door import MuxDoor
 from atomesh.agents.served import ServedAgent
@@ -20,6 +20,7 @@ class AgentService:
         self,
         agents: Mapping[str, ServedAgent],
         mux: MuxDoor,
+        guard: Guard,
         drainer: Drainer,
         credentials: Credentials,
         clock: Clock,
@@ -30,8 +31,8 @@ class AgentService:
         self._credentials = credentials
         self._clock = clock
         self._since = clock.now()
-        self.Execute = ExecuteDoor(agents).execute
-        self.ExecuteStream = StreamDoor(agents, mux.claim).execute
+        self.Execute = ExecuteDoor(agents, guard).execute
+        self.ExecuteStream = StreamDoor(agents, mux.claim, guard).execute
         self.Mux = mux.serve
 
     async def Describe(  # noqa: N802 # gRPC's name

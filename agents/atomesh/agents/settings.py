@@ -26,6 +26,7 @@ class ServerOptions(AgentOptions, total=False):
     drain_grace: float
     default_timeout: float
     max_connection_age: float | None
+    guard_calls: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class ServerSettings:
     max_connection_age: float | None = None
     """Seconds after which a client is asked to connect anew, so that connections spread over what is behind
     an address; what runs is finished. None: never."""
+    guard_calls: bool = False
+    """Whether calls need the token too, and not only draining."""
 
     def __post_init__(self) -> None:
         """Raises InvalidArgument where something is wrong, in one line."""
@@ -68,6 +71,8 @@ class ServerSettings:
         ):
             if not least <= value <= 86_400:
                 raise InvalidArgument(f"{what} is {value!r:.80} s; expected {least:g} to 86,400")
+        if self.guard_calls and not self.credentials.token:
+            raise InvalidArgument("guard_calls without a token would refuse every call; give one with --token-file")
         age = self.max_connection_age
         if age is not None and not 1 <= age <= 86_400:
             raise InvalidArgument(f"max_connection_age is {age!r:.80} s; expected 1 to 86,400")

@@ -41,6 +41,7 @@ class StreamChannel:
         self._credentials = credentials
         self._network = network
         self._channel: grpc.aio.Channel | None = None
+        self._metadata = credentials.metadata() or None
         self._method: Any = None
 
     def open(self, request: agent_pb2.ExecuteStreamRequest, timeout: float, ended: Callable[[], None]) -> StreamCall:
@@ -48,7 +49,7 @@ class StreamChannel:
         if self._channel is None:
             self._channel = self._network.channel(self.address, self._credentials, _OPTIONS)
             self._method = agent_pb2_grpc.AgentServiceStub(self._channel).ExecuteStream
-        return StreamCall(self.address, self._method(request, timeout=timeout), ended)
+        return StreamCall(self.address, self._method(request, timeout=timeout, metadata=self._metadata), ended)
 
     async def close(self) -> None:
         """Cuts off what is in flight."""

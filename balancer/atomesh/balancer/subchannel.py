@@ -74,6 +74,8 @@ class Subchannel:
         self._connection = SubchannelState.IDLE
         self._watcher = watcher
         self._now = clock.now
+        self._metadata = credentials.metadata() or None
+        self._authorization = self._metadata[0][1].encode() if self._metadata else b""
         self._channel = network.channel(endpoint.address, credentials)
         self._streams = StreamChannel(endpoint.address, credentials, network)
         # types-grpcio has one stub class for both worlds; the aio one is typed Any here.
@@ -104,7 +106,12 @@ class Subchannel:
             if stream is None:
                 return await self._unary(work, deadline)
             reply, output = await stream.call(
-                work.input, work.context_bytes, deadline, granted=granted, returns=returns
+                work.input,
+                work.context_bytes,
+                deadline,
+                granted=granted,
+                returns=returns,
+                authorization=self._authorization,
             )
             if reply.status or output is None:
                 raise self._failure(reply, output)
@@ -179,7 +186,9 @@ class Subchannel:
 
     async def _unary(self, work: Work, deadline: float) -> Answer:
         try:
-            response: agent_pb2.ExecuteResponse = await self._execute(work.request, timeout=deadline - self._now())
+            response: agent_pb2.ExecuteResponse = await self._execute(
+                work.request, timeout=deadline - self._now(), metadata=self._metadata
+            )
             return Answer(response.output.value, response=response)
         except grpc.aio.AioRpcError as raw:
             error: AtomeshError = from_rpc_error(raw)

@@ -122,6 +122,8 @@ class ServeSection(Section):
     """Seconds that the lease lasts; the registry's default where unset."""
     max_connection_age: Annotated[float, Field(ge=1, le=86_400)] | None = None
     """Seconds after which clients are asked to connect anew; never where unset."""
+    guard_calls: bool = False
+    """Calls need the token too."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes, each an endpoint of its own. At most as many as the cores of a
     large machine: a thousand is a typing mistake, and costs 60 GB."""

@@ -57,6 +57,10 @@ class ServeFlags(Dialling):
         float | None,
         typer.Option("--max-connection-age", metavar="SECONDS", help="Then clients connect anew, 1 or more [never]."),
     ] = None
+    serve_guard_calls: Annotated[
+        bool | None,
+        typer.Option("--guard-calls", help="Calls need the token too, not only draining.", show_default=False),
+    ] = None
     serve_workers: Annotated[
         int | None,
         typer.Option("--workers", metavar="N", help="Processes, each an endpoint of its own, 1 to 256 [1]."),
@@ -125,6 +129,7 @@ def _options(settings: Settings) -> ServerOptions:
         "drain_grace": own.drain_grace,
         "ttl": own.ttl,
         "max_connection_age": own.max_connection_age,
+        "guard_calls": own.guard_calls,
     }
     # What is not said is left to the class.
     if own.slots is not None:

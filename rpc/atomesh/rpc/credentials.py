@@ -3,7 +3,8 @@
 The same value serves a process's servers and its clients: `tls_cert` and
 `tls_key` are its own identity in both roles, `tls_ca` is whom it believes.
 A server that has a CA asks its clients for certificates (mTLS). `token` guards
-Register, Update, Deregister and Drain.
+Register, Update, Deregister and Drain, and calls of endpoints that ask for it
+(`guard_calls`): there it goes with each call, inside a mux too.
 
 Plaintext is for this machine. Off loopback it is refused unless `insecure`.
 """

@@ -86,7 +86,16 @@ class ClientStream:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
 
-    async def call(self, input: bytes, context: bytes, deadline: float, *, granted: bool, returns: bool) -> Any:
+    async def call(
+        self,
+        input: bytes,
+        context: bytes,
+        deadline: float,
+        *,
+        granted: bool,
+        returns: bool,
+        authorization: bytes = b"",
+    ) -> Any:
         """The reply, with its whole output.
 
         Raises:
@@ -99,6 +108,8 @@ class ClientStream:
         sent = self.end.call(input, context, deadline, waiter, granted=granted)
         if returns:
             sent.returns = True
+        if authorization:
+            sent.authorization = authorization
         self._wake()
         if self.ended.is_set():
             self.end.cancel(sent)
