@@ -149,9 +149,9 @@ def test_failing_fast_is_no_speed(outcome: Outcome) -> None:
     broken, well = fleet(8, 8)
     learnt(policy, broken, 0.2)
     learnt(policy, well, 0.1)
-    for later in range(100):
-        policy.done(broken, outcome, 0.001, NOW + later / 1_000)
-    assert policy.cost(broken, NOW + 0.1) > policy.cost(well, NOW + 0.1)
+    for later in range(300):
+        policy.done(broken, outcome, 0.001, NOW + later / 10)
+    assert policy.cost(broken, NOW + 30) > policy.cost(well, NOW + 30)
 
 
 def test_an_attempt_given_up_after_long_tells_that_the_endpoint_is_slow() -> None:
