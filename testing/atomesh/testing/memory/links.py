@@ -32,6 +32,11 @@ class LinkProfile:
     """Of one frame to take up to `spike` longer."""
     spike: float = 0.1
 
+    @property
+    def mean(self) -> float:
+        """One way, on average."""
+        return self.latency * (1 + self.jitter) + self.spike_chance * self.spike / 2
+
     def draw(self, rng: random.Random) -> float:
         """One way, once."""
         delay = self.latency
@@ -45,7 +50,7 @@ class LinkProfile:
 class Link:
     """One way from one host to another."""
 
-    __slots__ = ("_rng", "_since", "_stalled", "blocked", "profile")
+    __slots__ = ("_rng", "_since", "_stalled", "blocked", "clear_at", "profile")
 
     def __init__(self, rng: random.Random, profile: LinkProfile) -> None:
         """Open."""
@@ -53,6 +58,8 @@ class Link:
         self.blocked = False
         self._rng = rng
         self._since = 0.0
+        self.clear_at = 0.0
+        """When all that was last held up has arrived."""
         self._stalled: list[Lane] = []
 
     def delay(self) -> float:
@@ -71,6 +78,7 @@ class Link:
         self.blocked = False
         stalled, self._stalled = self._stalled, []
         latest = min(MAX_RETRANSMISSION, now - self._since)
+        self.clear_at = now + latest + self.delay()
         for lane in stalled:
             lane.arrive_later(now + self.delay() + self._rng.uniform(0.0, latest))
 

@@ -96,8 +96,13 @@ class MemoryNetwork:
         self._link(source, target).heal(self._loop.time())
 
     def blocked(self, source: str, target: str) -> bool:
-        """Whether nothing gets from one to the other."""
-        return self._link(source, target).blocked
+        """Whether something is held up between one and the other."""
+        link = self._link(source, target)
+        return link.blocked or self._loop.time() < link.clear_at
+
+    def round_trip(self, one: str, other: str) -> float:
+        """Seconds there and back, on average."""
+        return self._link(one, other).profile.mean + self._link(other, one).profile.mean
 
     def cut(self, one: str, other: str) -> int:
         """Resets the connections between two hosts, what is on its way is lost; how many they were."""

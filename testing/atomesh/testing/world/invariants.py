@@ -60,6 +60,8 @@ class Book:
     calls: dict[int, CallRecord] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
     """Executions now, by endpoint."""
+    progress: dict[str, float] = field(default_factory=dict)
+    """When a call of each client was last begun to be executed."""
     violations: list[Violation] = field(default_factory=list)
 
     def violated(self, now: float, what: str) -> None:
@@ -97,6 +99,7 @@ class Book:
         if at_once > slots:
             self.violated(now, f"{endpoint} executes {at_once} at once in {slots} slots")
         call = self.calls[number]
+        self.progress[call.client] = now
         call.executions += 1
         call.runs_at.append(endpoint)
         if call.executions > 1 and not call.idempotent:

@@ -150,6 +150,7 @@ class EndpointMember(_Member):
         self.rng = ground.rng(f"{name} work")
         self._registry = registry
         self._starts = 0
+        self._draining: asyncio.Task[None] | None = None
 
     @property
     def free(self) -> int:
@@ -168,7 +169,8 @@ class EndpointMember(_Member):
         if running is None:
             return
         self.ground.say(self.name, "drains")
-        await self._on_host(running.drain(), "drain")
+        self._draining = self.host.spawn(running.drain(), f"drain {self.name}")
+        await asyncio.wait([self._draining])
         if self.running is running:  # it may have been killed meanwhile
             await self.stop()
             await self.start()
@@ -185,6 +187,8 @@ class EndpointMember(_Member):
         if self.running is not None:
             super().kill()
             self.ground.book.died(self.name)
+            if self._draining is not None:
+                self._draining.cancel()
 
     async def _start(self) -> None:
         server = AgentServer(

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 LOOKS = 0.05
 """Seconds between two looks."""
 STARVED = 1.0
-"""Seconds for which a call may wait while a slot is free that its client knows of. A
-refusal's hint is 50 ms at most and a lapsed grant 250 ms; a second is none of these."""
+"""Seconds for which calls may wait at a client, none of its calls beginning anywhere,
+while a slot is free that it knows of. A refusal's hint is 50 ms at most and a lapsed
+grant 250 ms; a second is none of these."""
+ROUND_TRIPS = 5
+"""What is added on slow links: a demand, its grant, and what a lapse of it costs."""
 LAG = 0.05
 """Seconds after a client has heard that an endpoint is gone in which calls may
 still leave for it: those that were bound in the same instant."""
@@ -81,8 +84,8 @@ class Lookout:
         if not (self._waits(client) and endpoint.free > 0 and self._could_go(client, endpoint)):
             self._since.pop(key, None)
             return
-        since = self._since.setdefault(key, now)
-        if now - since > STARVED:
+        since = max(self._since.setdefault(key, now), self._world.book.progress.get(client.name, 0.0))
+        if now - since > STARVED + ROUND_TRIPS * self._world.network.round_trip(client.name, endpoint.name):
             self._since[key] = now
             waited = f"{now - since:.2f} s"
             self._world.book.violated(
