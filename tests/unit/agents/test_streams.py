@@ -234,8 +234,9 @@ async def test_work_that_catches_its_cancellation_is_not_asked_for_more(served: 
     running = asyncio.create_task(served(Talker(work)).run(call(), taker))
     await settle()
     running.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await running
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await running
     assert taker.taken == []
 
 
