@@ -215,10 +215,7 @@ class Server:
     def _written(
         self, method: Callable[..., Awaitable[None]], series: MethodSeries, read: Reader, name: str
     ) -> Handler:
-        """A stream whose method is given `write`, and hears there that its caller went away: in its own task, at once.
-
-        A generator that is suspended when that happens is closed by somebody else, whenever that is.
-        """
+        """A stream whose method is given `write`: there it hears that its caller left, where a generator is closed later."""
         now = self._clock.now
 
         async def handle(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
