@@ -6,148 +6,24 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from atomesh.balancer import Client
-from atomesh.core import AtomeshError, Contract, Selector
+from atomesh.core import AtomeshError, Contract
 from atomesh.core.clock import SYSTEM_CLOCK
-from atomesh.registry import MemoryStorage, RegistryServer
-from atomesh.rpc import RegistryClient
-from atomesh.rpc.channel import open_channel
 from atomesh.text.v1.text_pb2 import TextInput, TextOutput
-from atomesh.v1 import agent_pb2, agent_pb2_grpc
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0
 STEADY = Contract("steady", TextInput, TextOutput)
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def free_ports(count: int) -> int:
-    """The first of so many in a row that nobody has now; from where no outgoing connection gets its port (conftest)."""
-    for _ in range(1_000):
-        first = random.SystemRandom().randrange(20_000, 32_000 - count)
-        with contextlib.ExitStack() as probes, contextlib.suppress(OSError):
-            for port in range(first, first + count):
-                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    raise RuntimeError(f"no {count} free ports in a row between 20000 and 32000")
-
-
-class Command:
-    """One `atomesh serve --workers N --json`: its events as they come, its log, its end."""
-
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
-        self.process = process
-        self._log = log
-
-    async def event(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            line = await self.process.stdout.readline()
-        assert line, f"it ended with {await self.process.wait()} instead of saying something: {self.log()}"
-        said: dict[str, Any] = json.loads(line)
-        return said
-
-    async def ready(self, count: int) -> list[dict[str, Any]]:
-        """So many workers, by number."""
-        events = [await self.event() for _ in range(count)]
-        assert {event["event"] for event in events} == {"ready"}, f"all must be ready: {events}"
-        return sorted(events, key=lambda event: str(event["worker"]))
-
-    def log(self) -> str:
-        return self._log.read_text()
-
-    async def ended(self) -> int:
-        async with asyncio.timeout(PATIENCE):
-            await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode
-
-    async def one_line(self) -> tuple[int, str]:
-        """Its exit code and its error, which must be all that it says."""
-        code = await self.ended()
-        lines = self.log().splitlines()
-        assert len(lines) == 1, f"one line must say why it did not start: {lines}"
-        return code, lines[0]
-
-
-class Mesh:
-    """A registry in this process, and commands that serve."""
-
-    def __init__(self, registry: str, state: Path) -> None:
-        self.registry = registry
-        self.state = state
-        self._commands: list[Command] = []
-
-    async def serve(self, agent: str, workers: int, *flags: str, env: dict[str, str] | None = None) -> Command:
-        log = self.state / f"command-{len(self._commands)}.log"
-        with log.open("w") as file:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "atomesh", "serve", f"worker_agents:{agent}", "--json"),
-                *("--workers", str(workers), "--registry", self.registry, *flags),
-                cwd=HERE,
-                env={**os.environ, "MOOD": str(self.state / "mood"), **(env or {})},
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=file,
-            )
-        self._commands.append(Command(process, log))
-        return self._commands[-1]
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        for command in self._commands:
-            if command.process.returncode is None:
-                command.process.kill()
-                await command.ended()
-
-    async def instances(self) -> dict[str, str]:
-        """Instance ids by address, of those that serve."""
-        async with RegistryClient(self.registry) as registry:
-            found = (await registry.discover(Selector())).endpoints
-        return {endpoint.address: endpoint.instance_id for endpoint in found}
-
-    async def drain(self, address: str) -> None:
-        async with open_channel(address) as channel:
-            stub: Any = agent_pb2_grpc.AgentServiceStub(channel)
-            await stub.Drain(agent_pb2.DrainRequest(), timeout=5)
-
-
-@pytest.fixture
-def workers(tmp_path: Path) -> Callable[[], Any]:
-    """`async with workers() as mesh:`."""
-
-    @contextlib.asynccontextmanager
-    async def running() -> AsyncIterator[Mesh]:
-        async with RegistryServer(storage=MemoryStorage()) as registry, Mesh(registry.address, tmp_path) as mesh:
-            yield mesh
-
-    return running
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
-async def gone(pids: list[int]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while any(alive(pid) for pid in pids):
-            await SYSTEM_CLOCK.sleep(0.05)
 
 
 async def running(client: Client, calls: int) -> list[asyncio.Task[TextOutput]]:
@@ -161,9 +37,11 @@ async def running(client: Client, calls: int) -> list[asyncio.Task[TextOutput]]:
     return tasks
 
 
-async def test_a_killed_worker_is_back_in_seconds_and_no_idempotent_call_fails(workers: Callable[[], Any]) -> None:
+async def test_a_killed_worker_is_back_in_seconds_and_no_idempotent_call_fails(
+    workers: Callable[[], Any], ports: Callable[[int], int]
+) -> None:
     async with workers() as mesh, Client(mesh.registry) as client:
-        port = free_ports(3)
+        port = ports(3)
         command = await mesh.serve("Steady", 3, "--bind", f"127.0.0.1:{port}")
         before = await command.ready(3)
         assert [event["address"] for event in before] == [f"127.0.0.1:{port + number}" for number in range(3)]
@@ -215,7 +93,7 @@ async def test_a_signal_finishes_all_calls_in_flight_and_leaves_no_process(
         answers = await asyncio.gather(*calls)
         assert [answer.result for answer in answers] == ["sleep 1.5"] * 24, "what runs must be finished"
         assert await command.ended() == 0
-        assert not any(alive(pid) for pid in pids), "it ends after its workers"
+        assert mesh.alive(pids) == [], "it ends after its workers"
         assert await mesh.instances() == {}, "their leases are given back"
 
 
@@ -231,7 +109,7 @@ async def test_a_second_signal_forces_all_and_says_so_with_1(workers: Callable[[
         assert command.process.returncode is None, "the first signal waits for what runs"
         command.process.send_signal(signal.SIGTERM)
         assert await command.ended() == 1
-        assert not any(alive(pid) for pid in pids)
+        assert mesh.alive(pids) == []
         call.cancel()
         await asyncio.gather(call, return_exceptions=True)
 
@@ -253,7 +131,7 @@ async def test_workers_end_with_a_supervisor_that_was_killed(workers: Callable[[
         pids = [event["pid"] for event in await command.ready(3)]
         command.process.send_signal(signal.SIGKILL)
         await command.process.wait()
-        await gone(pids)
+        await mesh.gone(pids)
         assert await mesh.instances() == {}, "they drain: nothing is left in the registry for a ttl"
 
 
@@ -283,9 +161,11 @@ async def test_an_agent_that_fails_in_its_start_is_told_in_one_line(
         assert "the database is away" in line, "the command ends as without workers"
 
 
-async def test_a_port_in_use_ends_the_command_and_the_workers_that_could_start(workers: Callable[[], Any]) -> None:
+async def test_a_port_in_use_ends_the_command_and_the_workers_that_could_start(
+    workers: Callable[[], Any], ports: Callable[[int], int]
+) -> None:
     async with workers() as mesh:
-        port = free_ports(2)
+        port = ports(2)
         other = await mesh.serve("Steady", 1, "--bind", f"127.0.0.1:{port + 1}")
         taken = await other.event()
         assert "worker" not in taken, "one worker is as without"
@@ -297,7 +177,7 @@ async def test_a_port_in_use_ends_the_command_and_the_workers_that_could_start(w
         assert "worker 2 of 2 did not start 5 times in a row" in last
         assert f"cannot listen on {taken['address']}" in last
         assert len(pids) == 1
-        assert not alive(pids[0])
+        assert mesh.alive(pids) == []
 
 
 async def test_a_worker_that_cannot_come_back_is_tried_while_a_sibling_serves(workers: Callable[[], Any]) -> None:
@@ -338,7 +218,7 @@ async def test_what_a_worker_leaves_behind_does_not_keep_it_from_being_restarted
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            await gone(pids)
+            await mesh.gone(pids)
 
 
 async def test_whatever_a_worker_prints_comes_out_under_its_name_and_blocks_nobody(
