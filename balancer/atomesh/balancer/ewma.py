@@ -33,6 +33,10 @@ class PeakEwma:
             self._peak = self._peak * kept + seconds * (1 - kept)
         self._at = now
 
+    def hold(self, now: float) -> None:
+        """Something ended that told nothing new: the estimate is again what it was last known to be."""
+        self._at = max(self._at, now)
+
     def value(self, now: float) -> float:
         """The estimate, as it has decayed until now."""
         return self._peak * self._kept(now) if self._peak else 0.0

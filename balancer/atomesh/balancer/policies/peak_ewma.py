@@ -7,9 +7,9 @@ leaves an endpoint that has become slow after one slow answer. For calls of one
 price only: where costs vary a thousandfold, latency tells of the calls and not
 of the endpoint, and p99 waits were 10 to 190 times those of late binding.
 
-What failed, was refused or given up says nothing good: it counts only where it
-took longer than the estimate. Else the endpoint that fails at once would be the
-quickest of all.
+What failed, was refused or given up says nothing good: it counts where it took
+longer than the estimate, and undoes its fading where it did not. Else the
+endpoint that fails at once would be the quickest of all.
 """
 
 from __future__ import annotations
@@ -60,3 +60,5 @@ class PeakEwmaPolicy:
             pace = candidate.pace = PeakEwma(self._decay)
         if outcome is Outcome.SUCCESS or seconds > pace.value(now):
             pace.observe(seconds, now)
+        else:
+            pace.hold(now)
