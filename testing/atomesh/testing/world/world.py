@@ -24,6 +24,8 @@ SETTLE_SECONDS = 700.0
 """After the last fault, for every slot to be of use again. An endpoint that was
 ejected five times in a row is out for 160 s, six times for 300."""
 ROUND_SECONDS = 2.0
+QUIET_SECONDS = 1.0
+"""For the last grants to come back, or to lapse."""
 END_SECONDS = 60.0
 """For everybody to stop, with nothing wrong."""
 PROBE_WAIT = 0.3
@@ -105,6 +107,7 @@ class World:
             await self._begin()
             await self._live()
             await self._settle()
+            await self.ground.clock.sleep(QUIET_SECONDS)
             self._check_quiet()
             async with asyncio.timeout(END_SECONDS):
                 await self._end()
