@@ -40,6 +40,7 @@ from atomesh.rpc.mux.server_end import Execution, ServerEnd
 from atomesh.rpc.mux.slots import Claim
 from atomesh.v1 import context_pb2, mux_pb2
 
+_YEAR_10000 = 253_402_300_799.0  # unix seconds, where a Timestamp ends
 _AT_A_GLANCE = 128  # a context of so few bytes has no string over its limit
 
 
@@ -269,6 +270,8 @@ class _Runner:
                 raise DeadlineExceeded(f"{served.spec.name}: out of time before it began", executed=False)
             if self._guard is not None:
                 self._guard((("authorization", execution.authorization),) if execution.authorization else ())
+            if not raw:
+                return self._plain(execution)
             proto = context_pb2.Context.FromString(raw)
             large = len(raw) > _AT_A_GLANCE or proto.metadata or proto.via
             if large and (violations := WIRE_RULES.check(proto)):
@@ -282,6 +285,19 @@ class _Runner:
         except BaseException:
             served.give_back()
             raise
+
+    def _plain(self, execution: Execution) -> Context:
+        """The context of a call that has a request id and a timestamp at most, as most have."""
+        raw = execution.request_id
+        if len(raw) > _AT_A_GLANCE:
+            raise InvalidArgument(f"invalid context: request_id has {len(raw)} bytes; at most {_AT_A_GLANCE}")
+        try:
+            context = Context(raw.decode())
+        except UnicodeDecodeError:
+            raise InvalidArgument("invalid context: request_id is not UTF-8") from None
+        if execution.timestamp_us:
+            context.timestamp = min(execution.timestamp_us / 1e6, _YEAR_10000)
+        return context
 
     def _reply(self, execution: Execution, done: Done, made_up: str) -> None:
         output = done.output.SerializeToString()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Protocol
 
 import grpc
@@ -66,6 +67,7 @@ class Subchannel:
         *,
         mux: bool = True,
         network: Network = GRPC_NETWORK,
+        rng: random.Random | None = None,
     ) -> None:
         """`mux` is whether calls may go through one."""
         self.address = endpoint.address
@@ -84,7 +86,7 @@ class Subchannel:
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
         """Somebody waits for the last call to end."""
-        self._mux = MuxClient(self.address, stub.Mux, self._opening, self, clock) if mux else None
+        self._mux = MuxClient(self.address, stub.Mux, self._opening, self, clock, rng) if mux else None
         self._task = asyncio.create_task(self._follow(), name=f"subchannel {self.address}")
 
     @property
@@ -106,8 +108,7 @@ class Subchannel:
             if stream is None:
                 return await self._unary(work, deadline)
             reply, output = await stream.call(
-                work.input,
-                work.context_bytes,
+                work,
                 deadline,
                 granted=granted,
                 returns=returns,

@@ -17,13 +17,14 @@ from atomesh.v1 import agent_pb2, context_pb2, mux_pb2
 _MAX_CONTEXT = 512 * 1024
 """Bytes of a context. Its own limits (context.proto) come to 300 KiB; what is more
 would make a frame of the mux too large for gRPC, and end all calls in it."""
+_YEAR_10000 = 253_402_300_800  # unix seconds, where a Timestamp ends
 _ROOM = 64 * 1024  # what surrounds an input: context, names and framing
 
 
 class Work:
     """One call's input and context."""
 
-    __slots__ = ("_context", "_request", "agent", "context", "input", "type_name")
+    __slots__ = ("_context", "_request", "agent", "context", "input", "request_id", "timestamp_us", "type_name")
 
     def __init__(self, agent: str, context: Context, input: Message) -> None:
         """Serializes the input.
@@ -36,12 +37,14 @@ class Work:
         self.context = context
         self.input: bytes = input.SerializeToString()
         self.type_name: str = input.DESCRIPTOR.full_name
-        proto = context_pb2.Context()
-        context.write(proto)
-        self._context = proto
+        wall = context.timestamp
+        self.timestamp_us = int(wall * 1e6) if wall is not None and 0 < wall < _YEAR_10000 else 0
+        self._context = context_pb2.Context()
         self._request: agent_pb2.ExecuteRequest | None = None
-        if context.metadata and proto.ByteSize() > _MAX_CONTEXT:
-            raise errors.InvalidArgument(f"the context is {proto.ByteSize()} bytes; at most {_MAX_CONTEXT} can be sent")
+        if context.is_plain:
+            self.request_id = context.request_id.encode()
+        else:
+            self._write_context()
         if len(self.input) > MAX_MESSAGE_BYTES - _ROOM:
             raise errors.MessageTooLarge(
                 f"the input is {len(self.input)} bytes; at most {MAX_MESSAGE_BYTES - _ROOM} can be sent",
@@ -49,14 +52,22 @@ class Work:
             )
 
     @property
-    def context_bytes(self) -> bytes:
-        """The serialized context."""
-        return self._context.SerializeToString()
+    def rest(self) -> bytes:
+        """The serialized context where it has more than a request id and a timestamp; else empty."""
+        return b"" if self.context.is_plain else self._context.SerializeToString()
+
+    def _write_context(self) -> None:
+        self.context.write(self._context)
+        self.request_id = b""
+        if (size := self._context.ByteSize()) > _MAX_CONTEXT:
+            raise errors.InvalidArgument(f"the context is {size} bytes; at most {_MAX_CONTEXT} can be sent")
 
     @property
     def request(self) -> agent_pb2.ExecuteRequest:
         """What a unary Execute takes."""
         if self._request is None:
+            if self.context.is_plain:
+                self.context.write(self._context)
             # A mesh client holds its calls itself: an endpoint that is full should say so at once.
             self._request = agent_pb2.ExecuteRequest(
                 agent=self.agent, context=self._context, no_wait=True, max_status_bytes=MAX_STATUS_BYTES

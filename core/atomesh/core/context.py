@@ -25,6 +25,7 @@ MAX_HOPS = 32
 """Agents deep. Half would still do for every plan we know; twice only delays
 the end of an endless one."""
 
+_MAX_REQUEST_ID = 128  # bytes, as context.proto says
 _YEAR_10000 = 253_402_300_800
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _names = random.Random()  # seeded by the system; processes are spawned, never forked with it
@@ -101,6 +102,15 @@ class Context:
                     set_timestamp(stamp, wall)
         except (TypeError, ValueError):
             raise InvalidArgument(self._unsendable()) from None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has a request id that can be sent and perhaps a timestamp, and nothing else: as most do."""
+        return not (
+            self.user_id or self.session_id or self.metadata or self.traceparent or self.idempotency_key or self.via
+        ) and (
+            isinstance(self.request_id, str) and self.request_id.isascii() and len(self.request_id) <= _MAX_REQUEST_ID
+        )
 
     def _unsendable(self) -> str:
         """Which field cannot be sent, in words; protobuf does not say."""

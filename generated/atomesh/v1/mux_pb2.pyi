@@ -330,12 +330,16 @@ class MuxCall(google.protobuf.message.Message):
     SIZE_FIELD_NUMBER: builtins.int
     RETURNS_FIELD_NUMBER: builtins.int
     AUTHORIZATION_FIELD_NUMBER: builtins.int
+    REQUEST_ID_FIELD_NUMBER: builtins.int
+    TIMESTAMP_US_FIELD_NUMBER: builtins.int
     id: builtins.int
     """Chosen by the client; never used twice in a stream."""
     input: builtins.bytes
     """The serialized input, or its beginning where there is `more`."""
     context: builtins.bytes
-    """A serialized atomesh.v1.Context. Unset: all its fields are."""
+    """A serialized atomesh.v1.Context, for calls that carry more than the two
+    fields below, which stand for its own then. Unset: those are all.
+    """
     timeout_us: builtins.int
     """Microseconds from now that the call may take. Unset: the endpoint's default."""
     granted: builtins.bool
@@ -357,6 +361,12 @@ class MuxCall(google.protobuf.message.Message):
     """The caller's credentials, as in the header `authorization`. Checked for
     every call by endpoints that ask for them. Unset: none.
     """
+    request_id: builtins.bytes
+    """The context's request_id, in UTF-8; at most 128 bytes. Unset: the endpoint
+    makes one up.
+    """
+    timestamp_us: builtins.int
+    """The context's timestamp: microseconds since 1970. Unset: not known."""
     def __init__(
         self,
         *,
@@ -369,8 +379,10 @@ class MuxCall(google.protobuf.message.Message):
         size: builtins.int = ...,
         returns: builtins.bool = ...,
         authorization: builtins.bytes = ...,
+        request_id: builtins.bytes = ...,
+        timestamp_us: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["authorization", b"authorization", "context", b"context", "granted", b"granted", "id", b"id", "input", b"input", "more", b"more", "returns", b"returns", "size", b"size", "timeout_us", b"timeout_us"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authorization", b"authorization", "context", b"context", "granted", b"granted", "id", b"id", "input", b"input", "more", b"more", "request_id", b"request_id", "returns", b"returns", "size", b"size", "timeout_us", b"timeout_us", "timestamp_us", b"timestamp_us"]) -> None: ...
 
 Global___MuxCall: typing_extensions.TypeAlias = MuxCall
 

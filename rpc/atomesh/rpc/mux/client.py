@@ -46,6 +46,20 @@ _TICK = 0.001  # seconds by which a timer may be late rather than early, which w
 _CLOSE_SECONDS = 1.0  # for an endpoint to end its side of a stream that we have ended
 
 
+class Payload(Protocol):
+    """What is to be executed, serialized."""
+
+    input: bytes
+    request_id: bytes
+    timestamp_us: int
+    """Microseconds since 1970; 0 where there is none."""
+
+    @property
+    def rest(self) -> bytes:
+        """The serialized Context where it has more than these two; else empty."""
+        ...
+
+
 class Listener(Protocol):
     """Who is told of what happens on muxes to one endpoint."""
 
@@ -88,8 +102,7 @@ class ClientStream:
 
     async def call(
         self,
-        input: bytes,
-        context: bytes,
+        work: Payload,
         deadline: float,
         *,
         granted: bool,
@@ -105,7 +118,8 @@ class ClientStream:
             DeadlineExceeded: out of time.
         """
         waiter: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
-        sent = self.end.call(input, context, deadline, waiter, granted=granted)
+        sent = self.end.call(work.input, work.rest, deadline, waiter, granted=granted)
+        sent.request_id, sent.timestamp_us = work.request_id, work.timestamp_us
         if returns:
             sent.returns = True
         if authorization:
@@ -273,6 +287,7 @@ class MuxClient:
         opening: Callable[[], mux_pb2.MuxOpen],
         listener: Listener,
         clock: Clock,
+        rng: random.Random | None = None,
     ) -> None:
         """`open_rpc` begins the RPC, `opening` makes its first frame. Nothing is opened before `connected`."""
         self.current: ClientStream | None = None
@@ -284,7 +299,7 @@ class MuxClient:
         self._opening = opening
         self._listener = listener
         self._clock = clock
-        self._rng = random.Random()  # backoff only
+        self._rng = rng or random.Random()
         self._connected = asyncio.Event()
         self._streams: dict[ClientStream, Any] = {}
         self._tasks = Tasks()

@@ -26,7 +26,13 @@ FEATURES = (mux_pb2.MUX_FEATURE_PARTS, mux_pb2.MUX_FEATURE_GRANTS, mux_pb2.MUX_F
 MAX_OUTPUT = 4 * 1024 * 1024
 """What a reply may come to, as for a unary call (rpc.channel.MAX_MESSAGE_BYTES)."""
 
-_CALL_BYTES = 32  # what surrounds an input: or a frame of a million empty ones would be too large for gRPC
+AT_ONCE = 16
+"""Calls that a frame may always hold; of more in flight it holds half, so that
+there are two frames under way and both ends work at the same time. With all in
+one, each waits for the other: 32 at once ran at 23,000 calls/s instead of 35,000.
+At 8 frames cost more than that brings; at 32 there is one frame again."""
+
+_CALL_BYTES = 80  # what surrounds an input: or a frame of a million empty ones would be too large for gRPC
 
 PING_SECONDS = 0.5
 """A mux that is wanted and has said nothing for so long is asked whether it is
@@ -50,7 +56,9 @@ class Sent:
         "input",
         "on_wire",
         "reply",
+        "request_id",
         "returns",
+        "timestamp_us",
         "waiter",
     )
 
@@ -64,6 +72,8 @@ class Sent:
         self.granted = False
         self.returns = False
         self.authorization = b""
+        self.request_id = b""
+        self.timestamp_us = 0
         self.on_wire = False
         self.reply: mux_pb2.MuxReply | None = None
         self.assembly: Assembly | None = None
@@ -253,14 +263,21 @@ class ClientEnd:
     def _take_calls(self, frame: mux_pb2.MuxRequest, now: float) -> bool:
         unsent, room = self._unsent, FRAME_BYTES
         something = small = False
-        while unsent and room > 0:
+        # Half of them: while the endpoint works at one half, we work at the other.
+        most = max(AT_ONCE, len(self.calls) // 2)
+        while unsent and room > 0 and most:
             sent = unsent.popleft()
             if sent.id not in self.calls:
                 continue  # cancelled before it was sent
+            most -= 1
             sent.on_wire = True
             input, call = sent.input, frame.calls.add()
             call.id = sent.id
-            call.context = sent.context
+            call.request_id = sent.request_id
+            if sent.timestamp_us:
+                call.timestamp_us = sent.timestamp_us
+            if sent.context:
+                call.context = sent.context
             call.timeout_us = max(1, int((sent.deadline - now) * 1e6))
             if len(input) > WHOLE_BYTES:
                 call.input, call.more, call.size = input[:WHOLE_BYTES], True, len(input)

@@ -45,7 +45,9 @@ class Execution:
         "fed_at",
         "id",
         "input",
+        "request_id",
         "task",
+        "timestamp_us",
     )
 
     def __init__(self, call: mux_pb2.MuxCall, deadline: float) -> None:
@@ -53,6 +55,8 @@ class Execution:
         self.id: int = call.id
         self.input: bytes = call.input
         self.context: bytes = call.context
+        self.request_id: bytes = call.request_id
+        self.timestamp_us: int = call.timestamp_us
         self.authorization: bytes = call.authorization
         self.deadline = deadline
         self.cancelled = False
@@ -216,9 +220,7 @@ class ServerEnd:
     def due(self, now: float) -> tuple[list[Execution], list[Execution]]:
         """Executions that are out of time, and calls whose parts have stopped coming; the latter have no slot any more."""
         late = [self.running[id] for id in self._deadlines.due(now)]
-        stalled = [
-            call for call in self._coming.values() if call.fed_at + GRANT_SECONDS <= now or call.deadline <= now
-        ]
+        stalled = [call for call in self._coming.values() if call.fed_at + GRANT_SECONDS <= now or call.deadline <= now]
         for call in stalled:
             self._forget(call.id, now)
         return [execution for execution in late if execution.assembly is None], stalled
