@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from google.protobuf.message import Message
 
 from atomesh.balancer.balancer import Assignment, Balancer, MuxView, Pick
+from atomesh.balancer.hedge import Hedging
 from atomesh.balancer.metrics import AgentSeries
 from atomesh.balancer.resolver import Resolver
 from atomesh.balancer.subchannel import Subchannel
@@ -70,6 +71,7 @@ class Fleet:
         self._chunks: dict[str, type[Message] | None] = {}
         """Of contracts, by hash."""
         self.latencies = balancer.latencies
+        self.hedging = Hedging(balancer.latencies)
         self._took_at = float("-inf")
         """Of attempts that went well."""
         self.strangers = 0

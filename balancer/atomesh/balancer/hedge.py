@@ -27,16 +27,35 @@ is killed. Half of the reserve and not all, or the floor would never pay a hedge
 of a client with few calls."""
 
 
-def hedge_after(latencies: LatencyQuantiles, *, twice: bool, now: float, deadline: float) -> float | None:
-    """Seconds after which a call that began now is sent a second time; None where it never is.
+REFRESH_SECONDS = 0.25
+"""How long a p95 is good for: reading it costs what ten picks cost."""
 
-    `twice` is whether it may run twice; `latencies` are those of its agent's attempts.
-    """
-    if not twice or latencies.weight(now) < MIN_SAMPLES:
-        return None
-    after = latencies.p95
-    # A second attempt that could only end after the deadline is no help.
-    return after if now + after + latencies.p50 < deadline else None
+
+class Hedging:
+    """When calls of one agent are sent a second time. `now` is monotonic seconds."""
+
+    __slots__ = ("_after", "_latencies", "_read_at", "_typical")
+
+    def __init__(self, latencies: LatencyQuantiles) -> None:
+        """`latencies` are those of the agent's calls."""
+        self._latencies = latencies
+        self._after = self._typical = 0.0
+        self._read_at = float("-inf")
+
+    def after(self, *, twice: bool, now: float, deadline: float) -> float | None:
+        """Seconds after which a call that began now is sent a second time; None where it never is.
+
+        `twice` is whether it may run twice.
+        """
+        if not twice:
+            return None
+        if now - self._read_at > REFRESH_SECONDS:
+            self._read_at = now
+            enough = self._latencies.weight(now) >= MIN_SAMPLES
+            self._after, self._typical = (self._latencies.p95, self._latencies.p50) if enough else (0.0, 0.0)
+        # A second attempt that could only end after the deadline is no help.
+        in_time = now + self._after + self._typical < deadline
+        return self._after if self._after and in_time else None
 
 
 def pay(budget: RetryBudget, now: float) -> bool:

@@ -11,7 +11,7 @@ from google.rpc import code_pb2
 from atomesh.balancer.balancer import Pick
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
-from atomesh.balancer.hedge import goes_on, hedge_after, pay
+from atomesh.balancer.hedge import goes_on, pay
 from atomesh.balancer.metrics import ClientMetrics, reason_of
 from atomesh.balancer.retry import History, Next, decide
 from atomesh.balancer.waiting import Call
@@ -122,7 +122,7 @@ class Walk:
     def _hedge_after(self, twice: bool) -> float | None:
         if self._hedged:
             return None
-        return hedge_after(self._fleet.latencies, twice=twice, now=self._clock.now(), deadline=self.call.deadline)
+        return self._fleet.hedging.after(twice=twice, now=self._clock.now(), deadline=self.call.deadline)
 
     async def _hedge(self, pick: Pick, work: Work, after: float, idempotent: bool | None) -> Answer:
         """The first good answer of two attempts, the second begun `after` seconds.
@@ -136,15 +136,18 @@ class Walk:
         winner: asyncio.Task[Answer] | None = None
         try:
             await asyncio.wait(tasks, timeout=after)
-            if not first.done() and (other := self._spare(pick, idempotent)) is not None:
+            if first.done():  # 19 times in 20
+                return first.result()
+            if (other := self._spare(pick, idempotent)) is not None:
                 second = self._attempt(other, work, begun)
                 tasks.append(asyncio.create_task(second, name=f"hedge {other.endpoint.address}"))
             winner = await _first_good(tasks)
             return winner.result()
         finally:
-            for task in tasks:  # each has begun, and frees its slot by itself
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if len(tasks) > 1 or not first.done():
+                for task in tasks:  # each has begun, and frees its slot by itself
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
             if len(tasks) > 1:
                 self._fleet.series.hedge(won=winner is tasks[1] and winner.exception() is None)
 

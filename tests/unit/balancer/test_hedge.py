@@ -3,7 +3,7 @@
 import pytest
 
 from atomesh.balancer.budget import RetryBudget
-from atomesh.balancer.hedge import KEPT_FOR_RETRIES, MIN_SAMPLES, goes_on, hedge_after, pay
+from atomesh.balancer.hedge import KEPT_FOR_RETRIES, MIN_SAMPLES, REFRESH_SECONDS, Hedging, goes_on, pay
 from atomesh.balancer.quantiles import HALF_LIFE_SECONDS, LatencyQuantiles
 from atomesh.core import errors
 
@@ -22,7 +22,7 @@ USUAL = (*(0.1 for _ in range(94)), *(1.0 for _ in range(6)))
 
 
 def after(of: LatencyQuantiles, *, twice: bool = True, now: float = NOW, deadline: float = 30.0) -> float | None:
-    return hedge_after(of, twice=twice, now=now, deadline=now + deadline)
+    return Hedging(of).after(twice=twice, now=now, deadline=now + deadline)
 
 
 def test_a_hedge_comes_after_what_95_of_100_calls_took() -> None:
@@ -44,6 +44,16 @@ def test_too_few_answers_say_nothing() -> None:
 
 def test_what_was_seen_long_ago_says_nothing_either() -> None:
     assert after(seen(*TYPICAL), now=NOW + 4 * HALF_LIFE_SECONDS) is None
+
+
+def test_p95_is_read_anew_after_a_while_and_not_for_each_call() -> None:
+    latencies = seen(*TYPICAL)
+    hedging = Hedging(latencies)
+    first = hedging.after(twice=True, now=NOW, deadline=NOW + 30)
+    for _ in range(1_000):
+        latencies.record(1.0, NOW)
+    assert hedging.after(twice=True, now=NOW + REFRESH_SECONDS / 2, deadline=NOW + 30) == first
+    assert hedging.after(twice=True, now=NOW + REFRESH_SECONDS * 2, deadline=NOW + 30) == pytest.approx(1.0, rel=0.1)
 
 
 def test_a_call_whose_hedge_could_only_come_too_late_is_not_hedged() -> None:

@@ -14,6 +14,7 @@ from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.candidate import SubchannelState
 from atomesh.balancer.fleet import Fleet
+from atomesh.balancer.hedge import Hedging
 from atomesh.balancer.metrics import AgentSeries, ClientMetrics
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.walk import Walk
@@ -70,6 +71,7 @@ class Fixed:
         self.balancer.candidates[A].weight = 2.0  # late binding asks the heavier first
         self.balancer._rebuild(0.0)
         self.latencies = self.balancer.latencies
+        self.hedging = Hedging(self.latencies)
         self.metrics = ClientMetrics()
         self.series = AgentSeries(self.metrics, "echo")
         self.budget = RetryBudget()
