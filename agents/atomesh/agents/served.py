@@ -140,6 +140,7 @@ class ServedAgent:
         self._running.add(task)
         try:
             waited = 0.0
+            self.check_depth(call.context)
             granted = claim is not None and timeout > 0 and self.admission.enter(claim, True, now)
             if not granted and (timeout <= 0 or call.context.via or not self.admission.try_enter()):
                 waited = await self._enter(call, context, now)
