@@ -148,6 +148,7 @@ class Balancer:
         self._max_waiting = max_waiting
         self.observer: Observer | None = None
         self._ever = False
+        self.rng = rng
         self._routes = Routes(rng, filters)
         self._first: list[Candidate] = []
         self._last: list[Candidate] = []

@@ -258,7 +258,13 @@ class Fleet:
             subchannel = self._subchannels.get(address)
             if subchannel is None:
                 self._subchannels[address] = Subchannel(
-                    candidate.endpoint, self._credentials, self, self._clock, mux=self._mux, network=self._network
+                    candidate.endpoint,
+                    self._credentials,
+                    self,
+                    self._clock,
+                    mux=self._mux,
+                    network=self._network,
+                    rng=self.balancer.rng,
                 )
             else:
                 subchannel.expect(candidate.endpoint)
