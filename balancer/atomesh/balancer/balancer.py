@@ -196,7 +196,7 @@ class Balancer:
         candidate = self.candidates.get(address)
         if candidate is None:
             return
-        before = (candidate.subchannel, candidate.muxed, candidate.silent, candidate.refusing)
+        before = candidate.state
         if state is SubchannelState.READY and candidate.subchannel is not state:
             candidate.refusing = False  # a new connection: what the last one did is over
             candidate.shut_until = 0.0
@@ -206,7 +206,7 @@ class Balancer:
         if mux is not None:
             candidate.slots, candidate.weight = max(1, mux.slots), mux.weight
             candidate.refusing = candidate.refusing or mux.draining
-        if before != (candidate.subchannel, candidate.muxed, candidate.silent, candidate.refusing):
+        if before != candidate.state:
             self._rebuild(now)
 
     def submit(self, call: Call, now: float) -> Pick | None:

@@ -87,6 +87,11 @@ class Candidate:
         self.others = max(0, in_flight - self.in_flight)
         self.others_at = now
 
+    @property
+    def state(self) -> tuple[object, ...]:
+        """All that a connection says of it; where that changes, pickers are made anew."""
+        return (self.subchannel, self.muxed, self.silent, self.refusing, self.slots, self.weight)
+
     def told(self, in_flight: int, yours: int, now: float) -> None:
         """Takes the word of a mux: how many slots are taken, and how many of them by this client."""
         self.others = in_flight - yours if in_flight > yours else 0

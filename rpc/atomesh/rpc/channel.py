@@ -26,6 +26,12 @@ MAX_STATUS_BYTES = 256 * 1024
 """What the status of an error may take: paid work that broke its contract comes
 back in it. Half cuts off long texts; twice only helps what hardly fits a log."""
 
+LOOKAHEAD_BYTES = 1024 * 1024
+"""What a stream may have on its way before its reader has read. A mux carries
+everything in one stream: with gRPC's 64 KiB it waits a round trip for each, and
+1 MiB calls ran at half of unary. Twice of it only helps on long fat ways, and is
+memory that every stream that nobody reads may take."""
+
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # The default grows to 120 s: an endpoint that came back would stay unused
     # for two minutes.
@@ -41,6 +47,7 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # Trailers hold the status, in base64 where the peer wants that.
     ("grpc.max_metadata_size", 2 * MAX_STATUS_BYTES),
     ("grpc.absolute_max_metadata_size", 2 * MAX_STATUS_BYTES),
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
     # A dead peer is noticed within 15 s even when nothing is sent to it; our
     # servers allow it (see server.py), and others are pinged only while busy.
     ("grpc.keepalive_time_ms", 10_000),

@@ -25,7 +25,7 @@ from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.errors import AgentCrashed, AtomeshError, Conflict, InvalidArgument
 from atomesh.core.names import join_address, split_address
 from atomesh.core.rules import WIRE_RULES
-from atomesh.rpc.channel import MAX_MESSAGE_BYTES
+from atomesh.rpc.channel import LOOKAHEAD_BYTES, MAX_MESSAGE_BYTES
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.endings import end_with
 from atomesh.rpc.metrics import GrpcMetrics, MethodSeries
@@ -44,6 +44,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     # Identity only: the size limit is checked after decompression, so a small
     # compressed message could cost any amount of memory (grpc issue 43012).
     ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
     # Our channels ping every 10 s while calls run (see channel.py).
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_ping_strikes", 0),
