@@ -62,16 +62,17 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
 def open_channel(
     address: str, credentials: Credentials = PLAINTEXT, options: Sequence[tuple[str, int | str]] = ()
 ) -> grpc.aio.Channel:
-    """A channel to one address; it connects when first used. `options` are added to ours.
+    """A channel to one address; it connects when first used. `options` stand over ours.
 
     Raises:
         InvalidArgument: it is no address to dial, or plaintext off loopback.
     """
     check_dialable(address)
     secure = credentials.for_channel(address)
+    merged = tuple({**dict(_OPTIONS), **dict(options)}.items())  # of two with one name gRPC takes the first
     if secure is None:
-        return grpc.aio.insecure_channel(address, options=(*_OPTIONS, *options))
-    return grpc.aio.secure_channel(address, secure, options=(*_OPTIONS, *options))
+        return grpc.aio.insecure_channel(address, options=merged)
+    return grpc.aio.secure_channel(address, secure, options=merged)
 
 
 _CAUSES = (
