@@ -35,7 +35,7 @@ from atomesh.core.rules import WIRE_RULES
 from atomesh.core.status import to_status
 from atomesh.rpc.metrics import MethodSeries
 from atomesh.rpc.mux.client_end import MAX_OUTPUT
-from atomesh.rpc.mux.server import EOF, ServedStream, Write
+from atomesh.rpc.mux.server import EOF, ServedStream, Write, no_frame
 from atomesh.rpc.mux.server_end import Execution, ServerEnd
 from atomesh.rpc.mux.slots import Claim
 from atomesh.v1 import context_pb2, mux_pb2
@@ -99,7 +99,10 @@ class MuxDoor:
     async def serve(self, requests: object, context: ServicerContext, write: Write) -> None:
         """Serves one stream."""
         del requests  # read from the context, which is a hop less
-        first = await context.read()
+        try:
+            first = await context.read()
+        except Exception as error:  # noqa: BLE001 # gRPC has no type of its own for bytes that do not parse
+            raise no_frame(error) from None
         if first is EOF:
             return
         served = self._agent(first)

@@ -49,6 +49,11 @@ class Runner(Protocol):
         ...
 
 
+def no_frame(error: Exception) -> AtomeshError:
+    """What a stream ends with whose client sent something else."""
+    return InvalidArgument(f"what came is no frame of the mux ({type(error).__name__}); check the sender")
+
+
 class ServedStream:
     """One mux, from its first frame to its last."""
 
@@ -117,9 +122,7 @@ class ServedStream:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 # gRPC has no type of its own for bytes that do not parse
-            self._broken = InvalidArgument(
-                f"what came is no frame of the mux ({type(error).__name__}); check the sender"
-            )
+            self._broken = no_frame(error)
         self.finish()
 
     def receive(self, frame: mux_pb2.MuxRequest) -> None:

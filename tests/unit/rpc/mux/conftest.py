@@ -180,7 +180,10 @@ class World:
 
     def run(self, until: float = 300.0) -> None:
         """Until nothing is left to happen."""
+        steps = 0
         while self._heap and self._heap[0][0] <= until:
+            steps += 1
+            assert steps < 300_000, f"it must come to rest; at {self.now:.3f} s it goes round in circles"
             self.now, _, what = heapq.heappop(self._heap)
             what()
             self._settle()

@@ -82,6 +82,15 @@ def test_who_is_cancelled_before_being_sent_is_never_sent() -> None:
     assert end.calls == {}
 
 
+def test_cancelled_calls_before_it_do_not_keep_a_call_from_being_sent() -> None:
+    end = opened()
+    gone = [call(end) for _ in range(500)]
+    last = call(end)
+    for sent in gone:
+        end.cancel(sent)
+    assert [c.id for c in taken(end).calls] == [last.id]
+
+
 def test_who_is_cancelled_later_is_cancelled_there_once_and_what_comes_for_it_is_dropped() -> None:
     end = opened()
     sent = call(end)
