@@ -14,8 +14,9 @@ import random
 from collections import deque
 from dataclasses import dataclass
 
-from atomesh.balancer.balancer import Balancer, Pick
+from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.candidate import SubchannelState
+from atomesh.balancer.picks import Pick
 from atomesh.balancer.waiting import Call
 from atomesh.core.endpoint import Endpoint
 from atomesh.core.errors import AtomeshError, Draining

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from atomesh.agents.admission import Admission
-from atomesh.balancer.balancer import Assignment, Balancer, MuxView, Pick
+from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.candidate import SubchannelState
+from atomesh.balancer.picks import Assignment, MuxView, Pick
 from atomesh.balancer.retry import History, Next, decide
 from atomesh.balancer.waiting import Call
 from atomesh.core.endpoint import Endpoint

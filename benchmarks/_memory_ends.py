@@ -128,6 +128,8 @@ async def one_connection(address: str, count: int) -> object:
     """Muxes that share a connection, as those of one client for several agents of a process may."""
     from bench.v1 import echo_pb2
 
+    from atomesh.balancer.work import Work
+    from atomesh.core import Context
     from atomesh.core.clock import SYSTEM_CLOCK
     from atomesh.rpc.channel import open_channel
     from atomesh.rpc.mux.client import MuxClient
@@ -136,13 +138,13 @@ async def one_connection(address: str, count: int) -> object:
     channel = open_channel(address)
     mux: Callable[[], Any] = agent_pb2_grpc.AgentServiceStub(channel).Mux
     made = []
-    message = echo_pb2.EchoInput(text=payload(300)).SerializeToString()
+    work = Work("echo", Context.begun(0.0), echo_pb2.EchoInput(text=payload(300)))
     for _ in range(count):
         client = MuxClient(address, mux, lambda: mux_pb2.MuxOpen(agent="echo"), Watcher(), SYSTEM_CLOCK)
         client.connected(True)
         while client.current is None:
             await pause(0.001)
-        await client.current.call(message, b"", SYSTEM_CLOCK.now() + TIMEOUT, granted=False, returns=False)
+        await client.current.call(work, SYSTEM_CLOCK.now() + TIMEOUT, granted=False, returns=False)
         made.append(client)
     return channel, made
 

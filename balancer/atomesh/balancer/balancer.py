@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from atomesh.balancer.availability import Availability, availability
 from atomesh.balancer.candidate import Candidate, SubchannelState
 from atomesh.balancer.ejection import Ejection, Outcome, may_eject
 from atomesh.balancer.filters import NO_FILTERS, Filters
-from atomesh.balancer.policies import Learner
+from atomesh.balancer.picks import Assignment, Grant, MuxView, Pick
 from atomesh.balancer.quantiles import LatencyQuantiles
 from atomesh.balancer.retry import outcome_of
 from atomesh.balancer.routes import Routes
@@ -65,67 +64,6 @@ class Observer(Protocol):
     def ejected(self, endpoint: Endpoint, seconds: float) -> None:
         """An endpoint was ejected."""
         ...
-
-
-class Grant(Protocol):
-    """A slot that an endpoint has promised."""
-
-    def give_back(self) -> None:
-        """It is not needed after all."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class MuxView:
-    """What the mux to an endpoint says of it."""
-
-    slots: int
-    weight: float
-    silent: bool
-    draining: bool
-
-
-class Pick:
-    """An endpoint for one attempt, its load already counted. `done` must follow, once."""
-
-    __slots__ = ("_balancer", "_begun", "_learner", "candidate", "grant")
-
-    def __init__(
-        self, balancer: Balancer, candidate: Candidate, now: float = 0.0, learner: Learner | None = None
-    ) -> None:
-        """Counts the attempt; `learner` is told how long it took, and how it ended."""
-        self._balancer: Balancer | None = balancer
-        self._begun = now
-        self._learner = learner
-        self.grant: Grant | None = None
-        """The slot that was promised for it; whoever uses it takes it out of here."""
-        self.candidate = candidate
-        candidate.in_flight += 1
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where."""
-        return self.candidate.endpoint
-
-    def done(self, now: float, error: AtomeshError | None = None, running: int | None = None) -> None:
-        """The attempt ended: well, or with `error`; `running` is what the endpoint says it still executes."""
-        balancer, self._balancer = self._balancer, None
-        if balancer is None:
-            return
-        if self.grant is not None:
-            self.grant.give_back()
-        balancer._done(self.candidate, now, error, running)
-        if self._learner is not None:
-            outcome = Outcome.SUCCESS if error is None else outcome_of(error)
-            self._learner.done(self.candidate, outcome, now - self._begun, now)
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """What became of a call that waited."""
-
-    call: Call
-    result: Pick | AtomeshError
 
 
 class Balancer:
@@ -398,7 +336,8 @@ class Balancer:
         slots = sum(candidate.slots for candidate in self._first)
         return f"{len(self._first)} endpoints, {slots} slots, {len(self._waiting)} calls waiting"
 
-    def _done(self, candidate: Candidate, now: float, error: AtomeshError | None, running: int | None) -> None:
+    def ended(self, candidate: Candidate, now: float, error: AtomeshError | None, running: int | None) -> None:
+        """An attempt there ended; only picks say so."""
         candidate.in_flight -= 1
         if self._waiting and not (self._all_muxed and error is None):
             self.dirty = True

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 
 from google.protobuf.message import Message
 
-from atomesh.balancer.balancer import Assignment, Balancer, MuxView, Pick
+from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.hedge import Hedging
 from atomesh.balancer.metrics import AgentSeries
+from atomesh.balancer.picks import Assignment, MuxView, Pick
 from atomesh.balancer.resolver import Resolver
 from atomesh.balancer.subchannel import Subchannel
 from atomesh.balancer.waiting import Call

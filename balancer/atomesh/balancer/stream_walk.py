@@ -7,10 +7,10 @@ import random
 from google.protobuf.message import Message
 from google.rpc import code_pb2
 
-from atomesh.balancer.balancer import Pick
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.metrics import ClientMetrics
+from atomesh.balancer.picks import Pick
 from atomesh.balancer.stream_call import StreamCall
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.walk import Walk

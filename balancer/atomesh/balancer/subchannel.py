@@ -11,8 +11,8 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
-from atomesh.balancer.balancer import Grant
 from atomesh.balancer.candidate import SubchannelState
+from atomesh.balancer.picks import Grant
 from atomesh.balancer.stream_call import StreamCall, StreamChannel
 from atomesh.balancer.work import Answer, Work
 from atomesh.core.clock import Clock

@@ -8,11 +8,11 @@ from collections.abc import Collection
 
 from google.rpc import code_pb2
 
-from atomesh.balancer.balancer import Pick
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.hedge import goes_on, pay
 from atomesh.balancer.metrics import ClientMetrics, reason_of
+from atomesh.balancer.picks import Pick
 from atomesh.balancer.retry import History, Next, decide
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.work import Answer, Work

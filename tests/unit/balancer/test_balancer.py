@@ -4,8 +4,9 @@ import random
 
 import pytest
 
-from atomesh.balancer.balancer import CARRY_SECONDS, DOUBT_SECONDS, PATIENCE_SECONDS, Assignment, Balancer, Pick
+from atomesh.balancer.balancer import CARRY_SECONDS, DOUBT_SECONDS, PATIENCE_SECONDS, Balancer
 from atomesh.balancer.candidate import SubchannelState
+from atomesh.balancer.picks import Assignment, Pick
 from atomesh.balancer.waiting import Call
 from atomesh.core import errors
 from atomesh.core.endpoint import Endpoint, State

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from atomesh.balancer.balancer import Balancer, Pick
+from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.candidate import SubchannelState
 from atomesh.balancer.filters import Filters
+from atomesh.balancer.picks import Pick
 from atomesh.balancer.policies import POLICIES
 from atomesh.balancer.waiting import Call
 from atomesh.core import errors

@@ -12,8 +12,9 @@ import random
 
 import pytest
 
-from atomesh.balancer.balancer import Balancer, Pick
+from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.candidate import SubchannelState
+from atomesh.balancer.picks import Pick
 from atomesh.balancer.waiting import Call
 from atomesh.core.endpoint import Endpoint
 from atomesh.core.updates import Position, Reset, WatchEvent

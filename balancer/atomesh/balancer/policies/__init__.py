@@ -51,6 +51,7 @@ def check_policy(name: str) -> str:
 
 __all__ = [
     "DEFAULT_POLICY",
+    "LATE_BINDING",
     "POLICIES",
     "LateBinding",
     "Learner",
