@@ -73,7 +73,16 @@ class AgentMetrics:
             registry=registry,
         )
         self.in_flight = Gauge("atomesh_agent_in_flight", "Slots taken now.", ("agent",), registry=registry)
-        self.queued = Gauge("atomesh_agent_queued", "Calls that wait for a slot now.", ("agent",), registry=registry)
+        self.granted = Gauge(
+            "atomesh_agent_granted", "Slots promised to clients and not used yet.", ("agent",), registry=registry
+        )
+        self.queued = Gauge(
+            "atomesh_agent_queued",
+            "Calls and demands of clients that wait for a slot now.",
+            ("agent",),
+            registry=registry,
+        )
+        self.muxes = Gauge("atomesh_agent_muxes", "Streams of clients that are open.", ("agent",), registry=registry)
         self.slots = Gauge("atomesh_agent_slots", "Executions at once, at most.", ("agent",), registry=registry)
         self.refusals = CounterFamily(
             "atomesh_agent_refusals_total",
@@ -86,7 +95,8 @@ class AgentMetrics:
         """The series of one agent; its gauges are read when somebody scrapes, and cost nothing else."""
         agent = admission.agent
         self.in_flight.labels(agent).set_function(lambda: admission.in_flight)
-        self.queued.labels(agent).set_function(lambda: admission.queued)
+        self.granted.labels(agent).set_function(lambda: admission.taken - admission.in_flight)
+        self.queued.labels(agent).set_function(lambda: admission.wanted)
         self.slots.labels(agent).set_function(lambda: admission.slots)
         return AgentSeries(self, agent)
 
@@ -94,13 +104,14 @@ class AgentMetrics:
 class AgentSeries:
     """What is counted of one agent, labels bound."""
 
-    __slots__ = ("_refusals", "outcomes", "seconds", "waits")
+    __slots__ = ("_refusals", "muxes", "outcomes", "seconds", "waits")
 
     def __init__(self, families: AgentMetrics, agent: str) -> None:
         """Binds the labels."""
         self.outcomes = {outcome: families.executions.labels(agent, outcome.value) for outcome in Outcome}
         self.seconds = families.seconds.labels(agent)
         self.waits = families.waits.labels(agent)
+        self.muxes = families.muxes.labels(agent)
         self._refusals = {reason: families.refusals.labels(agent, reason) for reason in (*sorted(_REASONS), "other")}
 
     def ended(self, outcome: Outcome, seconds: float) -> None:

@@ -110,6 +110,7 @@ class MuxDoor:
         stream = self._stream(served, first.open, name)
         self._streams[stream] = served
         self._claims[name] = stream.end.claim
+        served.series.muxes.inc()
         timer = self._retire_later(stream)
         try:
             stream.receive(first)
@@ -118,6 +119,7 @@ class MuxDoor:
             if timer is not None:
                 timer.cancel()
             del self._streams[stream], self._claims[name]
+            served.series.muxes.dec()
 
     def claim(self, mux_id: bytes) -> Claim | None:
         """What the mux of that id has of its agent's slots; None where there is no such mux."""

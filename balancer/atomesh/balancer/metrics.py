@@ -81,6 +81,9 @@ class ClientMetrics:
             "atomesh_client_in_flight", "Attempts in flight, by endpoint.", by_endpoint, registry=registry
         )
         self.slots = Gauge("atomesh_client_slots", "Slots of endpoints, as they said.", by_endpoint, registry=registry)
+        self.muxed = Gauge(
+            "atomesh_client_muxed", "1 where calls to an endpoint go through a mux.", by_endpoint, registry=registry
+        )
         self.waiting = Gauge("atomesh_client_waiting", "Calls that wait for a slot.", by_agent, registry=registry)
         self.budget = Gauge("atomesh_client_retry_budget_left", "Retries that could be sent now.", registry=registry)
 
@@ -149,12 +152,13 @@ class AgentSeries:
         self._endpoints.add(candidate.endpoint.address)
         self._families.slots.labels(*labels).set_function(lambda: candidate.slots)
         self._families.in_flight.labels(*labels).set_function(lambda: candidate.in_flight)
+        self._families.muxed.labels(*labels).set_function(lambda: candidate.muxed)
 
     def left(self, address: str) -> None:
         """An endpoint is gone: its series end, or a fleet that restarts daily would grow for ever."""
         self._endpoints.discard(address)
         families, labels = self._families, {"agent": self._agent, "endpoint": address}
-        for family in (families.slots, families.in_flight, families.ejections, families.attempts):
+        for family in (families.slots, families.in_flight, families.muxed, families.ejections, families.attempts):
             family.remove_by_labels(labels)
         for key in [key for key in self._attempts if key[0] == address]:
             del self._attempts[key]
