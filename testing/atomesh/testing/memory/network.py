@@ -27,6 +27,7 @@ Requests = Callable[["Host", str, str, bytes | None], None]
 """Is told of what leaves a host: host, address, method and bytes; None is a stream that opens."""
 
 _FIRST_PORT = 40_000
+_AFTERMATH = 10  # one-way latencies after which a link's former latency is forgotten
 
 
 class Host:
@@ -85,7 +86,10 @@ class MemoryNetwork:
 
     def shape(self, source: str, target: str, profile: LinkProfile) -> None:
         """The latency of one way from now on."""
-        self._link(source, target).profile = profile
+        link = self._link(source, target)
+        # What is on its way, and what was decided by how long that took, is of the old weather.
+        link.clear_at = max(link.clear_at, self._loop.time() + _AFTERMATH * link.profile.mean)
+        link.profile = profile
 
     def block(self, source: str, target: str) -> None:
         """Nothing gets from one to the other, until `heal`. A partition is two of these."""

@@ -89,6 +89,8 @@ def main(arguments: list[str] | None = None, out: TextIO = sys.stdout) -> int:
         if outcome.trouble:
             broken.append(outcome.seed)
             print(outcome.trouble, file=out, flush=True)
+            if said.first:
+                break
     print(f"{worlds} worlds, {calls} calls: {_listed(results)}", file=out)
     print(
         f"{len(broken)} broke: {', '.join(map(str, broken))}" if broken else "every rule held in all of them", file=out
@@ -117,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="one world, with its trace")
     parser.add_argument("--grep", default="", help="of the trace only lines that match")
     parser.add_argument("--seeds", type=_range, default=(0, 300), metavar="FIRST:LAST", help="worlds; 0:300 if unsaid")
+    parser.add_argument("--first", action="store_true", help="stop at the first that breaks")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1), help="at once; 2 if unsaid")
     return parser
 

@@ -25,6 +25,9 @@ while a slot is free that it knows of. A refusal's hint is 50 ms at most and a l
 grant 250 ms; a second is none of these."""
 ROUND_TRIPS = 5
 """What is added on slow links: a demand, its grant, and what a lapse of it costs."""
+HINT = 5.0
+"""What is added without a mux: a refused client leaves an endpoint alone for as long as
+the refusal says, 5 s at most, and cannot know that a slot came free before."""
 LAG = 0.05
 """Seconds after a client has heard that an endpoint is gone in which calls may
 still leave for it: those that were bound in the same instant."""
@@ -85,7 +88,8 @@ class Lookout:
             self._since.pop(key, None)
             return
         since = max(self._since.setdefault(key, now), self._world.book.progress.get(client.name, 0.0))
-        if now - since > STARVED + ROUND_TRIPS * self._world.network.round_trip(client.name, endpoint.name):
+        patience = STARVED + ROUND_TRIPS * self._world.network.round_trip(client.name, endpoint.name)
+        if now - since > patience + (0.0 if self._world.scenario.mux else HINT):
             self._since[key] = now
             waited = f"{now - since:.2f} s"
             self._world.book.violated(
