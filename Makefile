@@ -21,7 +21,7 @@ STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
-  $(sort $(SUITES) unit integration chaos) bench bench-mux bench-policies bench-overload bench-memory bench-peers bench-pick eval-text examples fmt clean
+  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-policies bench-overload bench-memory bench-peers bench-pick eval-text examples fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +64,15 @@ integration: ## tests with real gRPC on this machine
 chaos: ## tests with real processes, SIGKILL and SIGSTOP
 $(sort $(SUITES) unit integration chaos): $(DEV)
 	$(BIN)/pytest -ra tests/$@ $(ARGS)
+
+sim: $(DEV) ## 300 worlds in virtual time, each from a seed; ARGS='--seed 17' replays one
+	$(BIN)/python -m atomesh.testing.world $(ARGS)
+
+sim-soak: $(DEV) ## 5,000 worlds; ARGS='--seeds 10000:20000' for others
+	$(BIN)/python -m atomesh.testing.world --seeds 1000:6000 $(ARGS)
+
+rotation: $(DEV) ## integration and chaos tests once more, with connections that are two seconds old at most
+	$(BIN)/pytest -ra --connection-age 2 tests/integration tests/chaos/mesh $(ARGS)
 
 bench: bench-mux bench-pick ## what a call costs, and a pick; tables, JSON and plots in benchmarks/results/
 

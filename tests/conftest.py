@@ -4,7 +4,9 @@
 asking for the fixture `virtual_clock`, on one whose time jumps (see
 `atomesh.testing.loop`). After every test the tasks, threads, child processes
 and gRPC channels that it leaves are counted, and any is a failure; so is an
-exception that only the loop's handler got to see. Where a test cannot do
+exception that only the loop's handler got to see. With `--connection-age
+SECONDS` agents ask for new connections at that age, in this process and in those
+that it starts, where a test does not say otherwise. Where a test cannot do
 without a tool of the machine, `@pytest.mark.needs_tool("promtool")` skips it
 with one line, or fails it where `CI=true`: there nothing may be missing but
 what .ci/run names in `CI_WITHOUT`.
@@ -25,6 +27,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
+from atomesh.agents.settings import ServerOptions, split_options
 from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.testing import (
     ChannelLog,
@@ -43,7 +46,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CHANNELS = ChannelLog()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--connection-age", type=float, help="max_connection_age of agents, in seconds (see conftest.py)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    if (age := config.getoption("--connection-age")) is not None:
+        _age_connections(age)
     for marker in (
         "virtual_time: an async test runs on a loop whose time jumps to the next timer",
         "needs_tool(name, ...): skipped where a tool of the machine is missing, failed there in CI",
@@ -55,6 +64,16 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["PATH"] = os.pathsep.join([*own, os.environ.get("PATH", "")])
     adopt_orphans()
     CHANNELS.attach()
+
+
+def _age_connections(age: float) -> None:
+    """Sets a default for AgentServer, which reads no environment, and for `atomesh serve`, which does."""
+    os.environ["ATOMESH_SERVE_MAX_CONNECTION_AGE"] = f"{age:g}"
+
+    def aged(options: ServerOptions) -> Any:
+        return split_options({"max_connection_age": age, **options})
+
+    pytest.MonkeyPatch().setattr("atomesh.agents.server.split_options", aged)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
