@@ -31,12 +31,12 @@ from typing import Any, TypeVar
 from atomesh.testing.memory.channel import MemoryChannel
 from atomesh.testing.memory.hosts import HostLoop
 from atomesh.testing.memory.links import LinkProfile
-from atomesh.testing.memory.network import Host, MemoryNetwork
+from atomesh.testing.memory.network import Host, MemoryNetwork, Observer
 from atomesh.testing.memory.server import MemoryServer
 
 _Result = TypeVar("_Result")
 
-__all__ = ["Host", "HostLoop", "LinkProfile", "MemoryChannel", "MemoryNetwork", "MemoryServer", "run_hosts"]
+__all__ = ["Host", "HostLoop", "LinkProfile", "MemoryChannel", "MemoryNetwork", "MemoryServer", "Observer", "run_hosts"]
 
 
 def run_hosts(main: Coroutine[Any, Any, _Result], *, start: float = 0.0) -> _Result:

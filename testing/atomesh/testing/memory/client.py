@@ -59,7 +59,7 @@ class ClientRpc:
         self.status: Status | None = None
         self.cancelled_here = False
         self.inbox = Inbox()
-        self._channel = channel
+        self.channel = channel
         self._loop = channel.loop
         self._connection: Connection | None = None
         self._number = 0
@@ -116,14 +116,15 @@ class ClientRpc:
         connection.to_server(
             self._lane, connection.server.opened, connection, self._number, self.settings, self.time_remaining()
         )
-        self._channel.network.told_of_request(self._channel, self.settings.method, self.settings.request)
+        if self.settings.request is not None:
+            self._observed(self.settings.request)
         self._begun.set_result(None)
 
     async def send(self, message: bytes) -> None:
         """One more request, once the server's window has room."""
+        self._observed(message)
         await self._credit.take(len(message))
         if not self.done and self._connection is not None and self._lane is not None:
-            self._channel.network.told_of_request(self._channel, self.settings.method, message)
             self._connection.to_server(self._lane, _put, self._connection, self._number, message)
 
     def half_close(self) -> None:
@@ -134,6 +135,8 @@ class ClientRpc:
     async def receive(self) -> bytes | None:
         """The next response; None where it ended."""
         message = await self.inbox.get()
+        if message is not None and (observer := self.channel.network.observer) is not None:
+            observer.receives(self, message)
         if message is not None and not self.done and self._connection is not None and self._lane is not None:
             self._connection.to_server(self._lane, _read, self._connection, self._number, len(message))
         if self._ok is not None and not len(self.inbox):
@@ -174,6 +177,10 @@ class ClientRpc:
         else:
             self._end(status)
 
+    def _observed(self, message: bytes) -> None:
+        if not self.done and (observer := self.channel.network.observer) is not None:
+            observer.sends(self, message)
+
     def _expire(self) -> None:
         self._give_up(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"))
 
@@ -192,7 +199,7 @@ class ClientRpc:
             self._timer.cancel()
         if self._connection is not None:
             self._connection.ended(self._number)
-        self._channel.discharge(self)
+        self.channel.discharge(self)
         if not self._begun.done():
             self._begun.set_result(None)
         self._credit.lift()

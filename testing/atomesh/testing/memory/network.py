@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 import grpc.aio
 
@@ -17,14 +17,25 @@ from atomesh.core.names import check_dialable, join_address, split_address
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.network import Options
 from atomesh.testing.memory.channel import MemoryChannel
+from atomesh.testing.memory.client import ClientRpc
 from atomesh.testing.memory.connection import Connection
 from atomesh.testing.memory.flow import WINDOW
 from atomesh.testing.memory.hosts import HostLoop, owned_context
 from atomesh.testing.memory.links import Direction, Link, LinkProfile
 from atomesh.testing.memory.server import MemoryServer
 
-Requests = Callable[["Host", str, str, bytes | None], None]
-"""Is told of what leaves a host: host, address, method and bytes; None is a stream that opens."""
+
+class Observer(Protocol):
+    """Is told what streams send and receive, in the order in which their callers do."""
+
+    def sends(self, call: ClientRpc, message: bytes) -> None:
+        """A request is handed over to be sent."""
+        ...
+
+    def receives(self, call: ClientRpc, message: bytes) -> None:
+        """A response has been read."""
+        ...
+
 
 _FIRST_PORT = 40_000
 _AFTERMATH = 10  # one-way latencies after which a link's former latency is forgotten
@@ -67,7 +78,7 @@ class MemoryNetwork:
         """`profile` is that of all links until `shape` says otherwise; `window` in bytes per stream and way."""
         self.rng = rng
         self.window = window
-        self.on_request: Requests | None = None
+        self.observer: Observer | None = None
         self._loop = asyncio.get_running_loop()
         self._profile = profile or LinkProfile()
         self._links: dict[tuple[str, str], Link] = {}
@@ -179,11 +190,6 @@ class MemoryNetwork:
     def forget(self, connection: Connection) -> None:
         """Both ends are gone."""
         self._connections.pop(connection, None)
-
-    def told_of_request(self, channel: MemoryChannel, method: str, message: bytes | None) -> None:
-        """For whoever observes what leaves a host."""
-        if self.on_request is not None:
-            self.on_request(channel.host, channel.address, method, message)
 
     def _arrived(self, channel: MemoryChannel, attempt: int, down: Direction) -> None:
         """The SYN is there: the kernel refuses where nobody listens; else the process answers, when it runs."""

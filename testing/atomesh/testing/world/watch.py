@@ -6,11 +6,13 @@ looks into it: which calls wait there, and which endpoints it could pick.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from atomesh.balancer.availability import Availability, availability
 from atomesh.balancer.fleet import Fleet
-from atomesh.testing.memory import Host
+from atomesh.testing.memory.client import ClientRpc
+from atomesh.testing.world.audit import MuxAudit
 from atomesh.testing.world.members import AGENT, ClientMember, EndpointMember
 from atomesh.v1 import mux_pb2
 
@@ -35,7 +37,7 @@ TROUBLE = 25.0
 """Seconds after a fault in which its effects are no news: a dead connection is
 noticed after 15 s, and 10 s is the shortest ejection."""
 
-_EXECUTE = "/atomesh.v1.AgentService/Execute"
+_UNARY = ("/atomesh.v1.AgentService/Execute", "/atomesh.v1.AgentService/ExecuteStream")
 _MUX = "/atomesh.v1.AgentService/Mux"
 
 
@@ -46,7 +48,8 @@ class Lookout:
         """Looks at nothing before `look`."""
         self._world = world
         self._since: dict[tuple[str, str], float] = {}
-        world.network.on_request = self._leaves
+        world.network.observer = self
+        self._muxes: dict[ClientRpc, MuxAudit] = {}
 
     def look(self) -> None:
         """All rules that are not of one event."""
@@ -113,16 +116,43 @@ class Lookout:
         fleets: dict[str, Fleet] = client.running._fleets if client.running is not None else {}
         return list(fleets.values())
 
-    def _leaves(self, host: Host, address: str, method: str, message: bytes | None) -> None:
-        """A request leaves a client: is it for something that the client knows to be gone?"""
+    def sends(self, call: ClientRpc, message: bytes) -> None:
+        """A request leaves a client: as mux.proto says, and for nothing that the client knows to be gone?"""
+        method = call.settings.method
+        if method == _MUX:
+            frame = mux_pb2.MuxRequest.FromString(message)
+            self._audit(call).sent(frame, len(message))
+            if frame.calls:
+                self._picked(call)
+        elif method in _UNARY:
+            self._picked(call)
+
+    def receives(self, call: ClientRpc, message: bytes) -> None:
+        """An answer reaches a client: as mux.proto says?"""
+        if call.settings.method == _MUX:
+            self._audit(call).received(mux_pb2.MuxResponse.FromString(message), len(message))
+
+    def _audit(self, call: ClientRpc) -> MuxAudit:
+        audit = self._muxes.get(call)
+        if audit is None:
+            name = f"mux {call.channel.host.name} to {call.channel.address}"
+            audit = self._muxes[call] = MuxAudit(partial(self._breaks, name))
+            call.on_end(partial(self._forget, call))
+        return audit
+
+    def _forget(self, call: ClientRpc) -> None:
+        self._muxes.pop(call, None)
+
+    def _breaks(self, name: str, what: str) -> None:
+        self._world.book.violated(self._world.ground.clock.now(), f"{name}: {what}")
+
+    def _picked(self, call: ClientRpc) -> None:
+        host, address = call.channel.host, call.channel.address
         client = next((client for client in self._world.clients if client.host is host), None)
         if client is None or (since := client.removed.get(address)) is None:
             return
         now = self._world.ground.clock.now()
-        picked = method == _EXECUTE or (
-            method == _MUX and message is not None and bool(mux_pb2.MuxRequest.FromString(message).calls)
-        )
-        if picked and now - since > LAG:
+        if now - since > LAG:
             self._world.book.violated(
                 now, f"{client.name} calls {address}, {now - since:.3f} s after it heard it is gone"
             )
