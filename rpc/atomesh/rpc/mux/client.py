@@ -41,7 +41,8 @@ HELLO_SECONDS = 1.0
 """An endpoint that has not said hello by then is called by unary Execute until it
 does. Half would do so on a busy machine; twice holds up first calls."""
 
-_FAILURES = 2  # streams in a row that end before a hello: a proxy that cannot carry them
+_FAILURES = 2  # streams in a row that end at once: a proxy that cannot carry them
+_LIVED_SECONDS = 1.0  # and this is not at once any more
 _TICK = 0.001  # seconds by which a timer may be late rather than early, which would spin
 _CLOSE_SECONDS = 1.0  # for an endpoint to end its side of a stream that we have ended
 
@@ -274,7 +275,6 @@ class ClientStream:
         self.end.calls.clear()
         for event in (self.ended, self.over, self._hello):
             event.set()
-        self._listener.changed()
 
 
 class MuxClient:
@@ -350,22 +350,24 @@ class MuxClient:
         failures = 0
         while True:
             await self._connected.wait()
+            begun = self._clock.now()
             stream = ClientStream(self._address, ClientEnd(self._opening()), self._listener, self._clock)
             self._tasks.spawn(self._run(stream), f"mux stream {self._address}")
             if not await stream.hello(HELLO_SECONDS):
                 self._offer(False)
             await stream.hello()
             if stream.end.hello is not None:
-                failures = 0
                 await stream.over.wait()
-                continue
+                if not stream.ended.is_set() or self._clock.now() - begun >= _LIVED_SECONDS:
+                    failures = 0
+                    continue
             failures += 1
-            error = stream.error
-            if failures >= _FAILURES or (error is not None and error.code == grpc.StatusCode.UNIMPLEMENTED.value[0]):
+            if _cannot(stream.error, failures):
                 self._offer(False)
             await self._clock.sleep(REOPEN.delay(failures, self._rng))
 
     async def _run(self, stream: ClientStream) -> None:
+        """Runs a stream to its end."""
         rpc = self._open_rpc()
         self._streams[stream] = rpc
         watching = asyncio.create_task(self._take_over(stream), name=f"mux hello {self._address}")
@@ -394,3 +396,13 @@ class MuxClient:
         if self.offered is not offered:
             self.offered = offered
             self._listener.changed()
+
+
+def _cannot(error: AtomeshError | None, failures: int) -> bool:
+    """Whether a stream that failed tells of an endpoint, or of a proxy before it, that has no mux.
+
+    One that was refused, by another instance perhaps, was understood: calls must not go there by another way.
+    """
+    if error is not None and error.executed is False:
+        return False
+    return failures >= _FAILURES or (error is not None and error.code == grpc.StatusCode.UNIMPLEMENTED.value[0])
