@@ -42,7 +42,7 @@ HELLO_SECONDS = 1.0
 does. Half would do so on a busy machine; twice holds up first calls."""
 
 _FAILURES = 2  # streams in a row that end at once: a proxy that cannot carry them
-_LIVED_SECONDS = 1.0  # and this is not at once any more
+_LIVED_SECONDS = 0.5  # and this is not at once any more
 _TICK = 0.001  # seconds by which a timer may be late rather than early, which would spin
 _CLOSE_SECONDS = 1.0  # for an endpoint to end its side of a stream that we have ended
 
@@ -358,11 +358,11 @@ class MuxClient:
             await stream.hello()
             if stream.end.hello is not None:
                 await stream.over.wait()
-                if not stream.ended.is_set() or self._clock.now() - begun >= _LIVED_SECONDS:
+                if self._clock.now() - begun >= _LIVED_SECONDS:
                     failures = 0
                     continue
             failures += 1
-            if _cannot(stream.error, failures):
+            if stream.ended.is_set() and _cannot(stream.error, failures):
                 self._offer(False)
             await self._clock.sleep(REOPEN.delay(failures, self._rng))
 
