@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from atomesh.balancer.budget import FLOOR_PER_SECOND, RATIO, RESERVE_SECONDS
-from atomesh.balancer.retry import MAX_ATTEMPTS
 from atomesh.core.errors import AtomeshError
+from atomesh.testing.world.jobs import Job
 from atomesh.testing.world.trace import Trace
 
 LATE = 0.1
@@ -33,6 +33,9 @@ class CallRecord:
     deadline: float
     idempotent: bool
     began: float
+    job: Job
+    dawdles: float = 0.0
+    """Seconds for which its caller does not look."""
     executions: int = 0
     runs_at: list[str] = field(default_factory=list)
     """Endpoints that execute it now."""
@@ -57,6 +60,8 @@ class Book:
     """Calls, executions, and the rules over both."""
 
     trace: Trace
+    most: int
+    """Executions of one call, at most."""
     calls: dict[int, CallRecord] = field(default_factory=dict)
     running: dict[str, int] = field(default_factory=dict)
     """Executions now, by endpoint."""
@@ -73,7 +78,10 @@ class Book:
     def call_began(self, call: CallRecord) -> None:
         """A caller calls."""
         self.calls[call.number] = call
-        self.trace.add(call.client, f"call {call.number} begins, for {call.deadline - call.began:.3f} s")
+        job = call.job
+        kind = f"{job.chunks} chunks" if job.chunks else "call"
+        large = f", {job.padding} bytes" if job.padding else ""
+        self.trace.add(call.client, f"call {call.number} begins: {kind} of {job.seconds:.4f} s{large}")
 
     def call_ended(self, number: int, now: float, error: BaseException | None, answer: str) -> None:
         """A caller has its answer, or its error."""
@@ -83,8 +91,8 @@ class Book:
         call.ended = now
         call.result = "OK" if error is None else _reason(error)
         self.trace.add(call.client, f"call {number} ends: {call.result}")
-        if error is None and answer != f"{number} done":
-            self.violated(now, f"call {number} got the answer {answer!r}")
+        if error is None and answer != call.job.output:
+            self.violated(now, f"call {number} got the answer {answer!r:.80}")
         if error is None and not call.executions:
             self.violated(now, f"call {number} went well and was never executed")
         if isinstance(error, AtomeshError):
@@ -104,8 +112,8 @@ class Book:
         call.runs_at.append(endpoint)
         if call.executions > 1 and not call.idempotent:
             self.violated(now, f"call {number} is not idempotent and runs for the {call.executions}. time")
-        if call.executions > MAX_ATTEMPTS:
-            self.violated(now, f"call {number} runs for the {call.executions}. time, {MAX_ATTEMPTS} are allowed")
+        if call.executions > self.most:
+            self.violated(now, f"call {number} runs for the {call.executions}. time, {self.most} are allowed")
         if call.unexecuted:
             self.violated(now, f"call {number} runs, after its caller was told that it did not")
 
@@ -124,7 +132,7 @@ class Book:
     def check_ends(self, now: float, excused: set[str]) -> None:
         """Every call ends by its deadline; `excused` are clients that stood still."""
         for call in self.calls.values():
-            if call.ended is None and now > call.deadline + LATE and call.client not in excused:
+            if call.ended is None and now > call.deadline + LATE + call.dawdles and call.client not in excused:
                 self.violated(
                     now, f"call {call.number} of {call.client} has not ended {now - call.deadline:.3f} s late"
                 )

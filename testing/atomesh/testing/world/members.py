@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf.wrappers_pb2 import StringValue
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
-from atomesh.agents import Agent, AgentFailed, AgentServer, ExecutionContext
+from atomesh.agents import AgentFailed, AgentServer, ExecutionContext, StreamingAgent
 from atomesh.balancer.client import Client
 from atomesh.balancer.resolver import RegistryResolver
 from atomesh.core.clock import Clock
@@ -21,7 +21,9 @@ from atomesh.registry.server import RegistryServer
 from atomesh.registry.storage import MemoryStorage
 from atomesh.testing.memory import Host, MemoryNetwork
 from atomesh.testing.world.invariants import Book
+from atomesh.testing.world.jobs import Job
 from atomesh.testing.world.profiles import Failures
+from atomesh.testing.world.scenario import Scenario
 
 AGENT = "digger"
 PORT = 7400
@@ -48,8 +50,8 @@ class Ground:
         self.book.trace.add(who, what)
 
 
-class Digger(Agent[StringValue, StringValue]):
-    """Takes "number seconds", works for that long at its endpoint's pace, and answers "number done"."""
+class Digger(StreamingAgent[StringValue, Int32Value, StringValue]):
+    """Takes a Job, works for as long as that says at its endpoint's pace, and gives its chunks by number."""
 
     name = AGENT
 
@@ -58,25 +60,32 @@ class Digger(Agent[StringValue, StringValue]):
         self._member = member
         self._host = host
 
-    async def execute(self, input: StringValue, context: ExecutionContext) -> StringValue:
+    async def stream(self, input: StringValue, context: ExecutionContext) -> AsyncIterator[Int32Value | StringValue]:
         """The work."""
         del context
-        number, seconds = input.value.split()
-        member, heard = self._member, self._host
+        job = Job.read(input.value)
+        member, heard, book = self._member, self._host, self._member.ground.book
         if heard.alive:
-            member.ground.book.execution_began(member.name, member.slots, int(number), member.ground.clock.now())
+            book.execution_began(member.name, member.slots, job.number, member.ground.clock.now())
             member.most_at_once = max(member.most_at_once, member.slots - member.free)
         how = "cut off"
         try:
-            await member.ground.clock.sleep(float(seconds) * member.slowness)
+            for chunk in range(job.chunks):
+                await self._work(job)
+                yield Int32Value(value=chunk)
+            await self._work(job)
             failed = member.failures.draw(member.rng)
             how = "failed" if failed else "done"
         finally:
             if heard.alive:
-                member.ground.book.execution_ended(member.name, int(number), how)
+                book.execution_ended(member.name, job.number, how)
         if failed:
-            raise AgentFailed(f"call {number} hit rock")
-        return StringValue(value=f"{number} done")
+            raise AgentFailed(f"call {job.number} hit rock")
+        yield StringValue(value=job.output)
+
+    async def _work(self, job: Job) -> None:
+        member = self._member
+        await member.ground.clock.sleep(job.seconds / (job.chunks + 1) * member.slowness)
 
 
 class _Member:
@@ -139,8 +148,9 @@ class RegistryMember(_Member):
 class EndpointMember(_Member):
     """One copy of the agent."""
 
-    def __init__(self, ground: Ground, name: str, slots: int, registry: str) -> None:
+    def __init__(self, ground: Ground, name: str, slots: int, registry: str, *, max_age: float | None) -> None:
         super().__init__(ground, name)
+        self._max_age = max_age
         self.slots = slots
         self.slowness = 1.0
         """Its executions take so many times as long."""
@@ -195,6 +205,7 @@ class EndpointMember(_Member):
             Digger(self, self.host),
             slots=self.slots,
             registry=self._registry,
+            max_connection_age=self._max_age,
             bind=self.address,
             clock=self.ground.clock,
             rng=self.ground.rng(f"{self.name} {self._starts}"),
@@ -208,11 +219,10 @@ class EndpointMember(_Member):
 class ClientMember(_Member):
     """One client; it sees the registry through a resolver that takes notes."""
 
-    def __init__(self, ground: Ground, name: str, registry: str, *, mux: bool, policy: str) -> None:
+    def __init__(self, ground: Ground, name: str, registry: str, scenario: Scenario) -> None:
         super().__init__(ground, name)
         self._registry = registry
-        self._mux = mux
-        self._policy = policy
+        self._scenario = scenario
         self.removed: dict[str, float] = {}
         """Since when this client knows that there is nothing at an address any more."""
         self.late_until = 0.0
@@ -233,8 +243,15 @@ class ClientMember(_Member):
         resolver = _NotingResolver(
             self, RegistryResolver(self._registry, clock=self.ground.clock, rng=rng, network=self.host)
         )
+        scenario = self._scenario
         self.running = Client(
-            resolver, policy=self._policy, mux=self._mux, clock=self.ground.clock, rng=rng, network=self.host
+            resolver,
+            policy=scenario.policy,
+            mux=scenario.mux,
+            hedge=scenario.hedge,
+            clock=self.ground.clock,
+            rng=rng,
+            network=self.host,
         )
 
     def noted(self, event: WatchEvent) -> None:

@@ -15,6 +15,9 @@ CALLS = 250
 """Calls of a random world, about. Enough that every slot is contended for; half
 misses what needs a queue, twice makes a hundred worlds take a minute."""
 
+MOST_BYTES = 1_500_000
+"""Of a large payload: several parts, and below what a call may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
@@ -34,6 +37,14 @@ class Scenario:
     """Share of calls that may run twice."""
     cancelled: float = 0.0
     """Share of calls whose caller goes away before they end."""
+    streamed: float = 0.0
+    """Share of calls whose output comes in chunks."""
+    large: float = 0.0
+    """Share of calls with up to MOST_BYTES there and back."""
+    hedge: bool = False
+    """Whether calls that may run twice are sent a second time where they take long."""
+    max_age: float | None = None
+    """Seconds after which endpoints ask for new connections."""
     mux: bool = True
     policy: str = DEFAULT_POLICY
     link: LinkProfile = field(default_factory=LinkProfile)
@@ -52,7 +63,7 @@ class Scenario:
     @property
     def calm(self) -> bool:
         """Whether nothing goes wrong and there is room for everybody."""
-        return not self.faults and self.load <= 0.75 and self.timeout > 60 * self.costs.mean
+        return not (self.faults or self.large) and self.load <= 0.75 and self.timeout > 60 * self.costs.mean
 
     @property
     def endpoint_names(self) -> list[str]:
@@ -86,6 +97,10 @@ def random_scenario(seed: int) -> Scenario:
         timeout=rng.choice((2.0, 10.0, 60.0)),
         idempotent=rng.choice((0.0, 0.5, 1.0)),
         cancelled=rng.choice((0.0, 0.0, 0.05)),
+        streamed=rng.choice((0.0, 0.0, 0.1, 0.5)),
+        large=rng.choice((0.0, 0.0, 0.02)),
+        hedge=rng.random() < 0.2,
+        max_age=rng.choice((None, None, None, 1.0, 5.0)),
         mux=rng.random() < 0.8,
         policy=rng.choice((DEFAULT_POLICY, DEFAULT_POLICY, DEFAULT_POLICY, *sorted(POLICIES))),
         link=LinkProfile(rng.choice((0.0, 0.000_2, 0.002, 0.02)), rng.choice((0.0, 0.2, 1.0))),

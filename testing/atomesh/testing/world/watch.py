@@ -137,11 +137,7 @@ class Lookout:
         if audit is None:
             name = f"mux {call.channel.host.name} to {call.channel.address}"
             audit = self._muxes[call] = MuxAudit(partial(self._breaks, name))
-            call.on_end(partial(self._forget, call))
         return audit
-
-    def _forget(self, call: ClientRpc) -> None:
-        self._muxes.pop(call, None)
 
     def _breaks(self, name: str, what: str) -> None:
         self._world.book.violated(self._world.ground.clock.now(), f"{name}: {what}")

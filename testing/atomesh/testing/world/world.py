@@ -8,9 +8,10 @@ import logging
 import random
 from dataclasses import dataclass
 
+from atomesh.balancer.retry import MAX_ATTEMPTS
 from atomesh.testing.clock import VirtualClock
 from atomesh.testing.memory import MemoryNetwork, run_hosts
-from atomesh.testing.world.callers import Callers, share
+from atomesh.testing.world.callers import Callers, Wish, share
 from atomesh.testing.world.faults import Fault
 from atomesh.testing.world.invariants import Book, Violation
 from atomesh.testing.world.members import AGENT, ClientMember, EndpointMember, Ground, RegistryMember
@@ -56,17 +57,16 @@ class World:
         """Inside a running HostLoop; nothing lives before `run`."""
         self.scenario = scenario
         clock = VirtualClock(loop=asyncio.get_running_loop())
-        self.book = Book(Trace(clock.now))
+        self.book = Book(Trace(clock.now), MAX_ATTEMPTS + scenario.hedge)
         self.network = MemoryNetwork(random.Random(f"network {scenario.seed}"), profile=scenario.link)
         self.ground = Ground(self.network, clock, self.book, scenario.seed)
         self.registry = RegistryMember(self.ground, "registry")
         self.endpoints = [
-            EndpointMember(self.ground, name, slots, self.registry.address)
+            EndpointMember(self.ground, name, slots, self.registry.address, max_age=scenario.max_age)
             for name, slots in zip(scenario.endpoint_names, scenario.slots, strict=True)
         ]
         self.clients = [
-            ClientMember(self.ground, name, self.registry.address, mux=scenario.mux, policy=scenario.policy)
-            for name in scenario.client_names
+            ClientMember(self.ground, name, self.registry.address, scenario) for name in scenario.client_names
         ]
         everybody: list[Member] = [self.registry, *self.endpoints, *self.clients]
         self._members = {each.name: each for each in everybody}
@@ -183,7 +183,7 @@ class World:
         slots = sum(endpoint.slots for endpoint in self.endpoints)
         client = self.clients[0]
         within = PROBE_WAIT + 20 * self.scenario.link.latency
-        calls = [self._callers.begin(client, 2 * within) for _ in range(slots)]
+        calls = [self._callers.begin(client, Wish(2 * within)) for _ in range(slots)]
         await self.ground.clock.sleep(within)
         running = sum(len(call.runs_at) for call in calls)
         await self._callers.all_ended()
