@@ -31,6 +31,7 @@ class Candidate:
     __slots__ = (
         "carried_until",
         "credit",
+        "declared",
         "ejection",
         "endpoint",
         "in_flight",
@@ -38,7 +39,9 @@ class Candidate:
         "others",
         "others_at",
         "pace",
+        "pace_ln",
         "refusing",
+        "samples",
         "shut_until",
         "silent",
         "slots",
@@ -55,8 +58,14 @@ class Candidate:
         """It has a mux, so that slots there can be demanded."""
         self.silent = False
         """Its mux does not answer: nothing new is sent there."""
-        self.weight = 1.0
+        self.declared = 1.0
         """How fast it is beside others, as it says."""
+        self.weight = 1.0
+        """The same, corrected by what is seen (see `speeds`)."""
+        self.samples = 0
+        """Executions that `pace_ln` rests on."""
+        self.pace_ln = 0.0
+        """Mean of the logarithm of what executions take, in seconds."""
         self.ejection = Ejection()
         self.in_flight = 0
         """Attempts of this client that have not ended."""
@@ -90,7 +99,7 @@ class Candidate:
     @property
     def state(self) -> tuple[object, ...]:
         """All that a connection says of it; where that changes, pickers are made anew."""
-        return (self.subchannel, self.muxed, self.silent, self.refusing, self.slots, self.weight)
+        return (self.subchannel, self.muxed, self.silent, self.refusing, self.slots, self.declared)
 
     def told(self, in_flight: int, yours: int, now: float) -> None:
         """Takes the word of a mux: how many slots are taken, and how many of them by this client."""

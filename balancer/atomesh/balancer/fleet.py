@@ -16,6 +16,7 @@ from atomesh.balancer.picks import Assignment, MuxView, Pick
 from atomesh.balancer.resolver import Resolver
 from atomesh.balancer.subchannel import Subchannel
 from atomesh.balancer.waiting import Call
+from atomesh.balancer.work import Answer
 from atomesh.core import errors
 from atomesh.core.clock import Clock
 from atomesh.core.contract import Contract, known_class
@@ -142,11 +143,11 @@ class Fleet:
             raise errors.WrongInstance(f"{address} was removed")
         return subchannel
 
-    def took(self, seconds: float, now: float) -> None:
+    def took(self, pick: Pick, answer: Answer, seconds: float, now: float) -> None:
         """An attempt went well and took so long; of a thousand in a second not all are looked at."""
         if now - self._took_at > _SAMPLED_EVERY:
             self._took_at = now
-            self.latencies.record(seconds, now)
+            self.balancer.took(pick.candidate, answer.seconds, seconds, now)
 
     def settle(self) -> None:
         """After `pick.done`: lets waiting calls go where that freed a slot."""

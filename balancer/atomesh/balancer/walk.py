@@ -88,13 +88,13 @@ class Walk:
         begun = now()
         series.unary_began()
         failure: AtomeshError | None = _WENT_AWAY  # unless it ends otherwise
-        running: int | None = None
+        answer: Answer | None = None
         try:
             subchannel = self._fleet.subchannel(address)
             grant, pick.grant = pick.grant, None
             call = self.call
             answer = await subchannel.execute(work, call.deadline, grant=grant, returns=call.returns)
-            failure, running = None, answer.running
+            failure = None
             self._settled = True
             return answer
         except asyncio.CancelledError:
@@ -109,14 +109,14 @@ class Walk:
             raise
         finally:
             ended = now()
-            if failure is None:
-                self._fleet.took(ended - (begun if since is None else since), ended)
+            if failure is None and answer is not None:
+                self._fleet.took(pick, answer, ended - (begun if since is None else since), ended)
                 series.unary_ended(code_pb2.OK, ended - begun)
                 self._fleet.series.attempt(address, "OK")
-            else:
+            elif failure is not None:
                 series.unary_ended(failure.code, ended - begun)
                 self._note(address, failure, ended - begun)
-            pick.done(ended, failure, running)
+            pick.done(ended, failure, answer.running if answer is not None else None)
             self._fleet.settle()
 
     def _hedge_after(self, twice: bool) -> float | None:

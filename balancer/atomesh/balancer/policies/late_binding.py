@@ -39,9 +39,10 @@ class LateBinding:
 
     def picker(self, candidates: Sequence[Candidate]) -> Picker:
         """A picker over these endpoints."""
-        if self.packed not in candidates:
+        made = _Free(self, tuple(candidates))
+        if self.packed is not None and (self.packed not in candidates or self.packed.weight < made.heaviest):
             self.packed = None
-        return _Free(self, tuple(candidates))
+        return made
 
     def next_start(self, size: int) -> int:
         """Where the next scan begins."""
@@ -50,12 +51,12 @@ class LateBinding:
 
 
 class _Free:
-    __slots__ = ("_candidates", "_heaviest", "_policy", "_twice")
+    __slots__ = ("_candidates", "_policy", "_twice", "heaviest")
 
     def __init__(self, policy: LateBinding, candidates: tuple[Candidate, ...]) -> None:
         self._policy = policy
         self._candidates = candidates
-        self._heaviest = max((candidate.weight for candidate in candidates), default=0.0)
+        self.heaviest = max((candidate.weight for candidate in candidates), default=0.0)
         self._twice = candidates + candidates  # so that a rotated scan is one slice
 
     def pick(self, now: float, tried: Collection[Candidate] = NONE_TRIED, key: str = "") -> Candidate | None:
@@ -80,7 +81,7 @@ class _Free:
                 continue
             if (share > most or candidate.weight > weight) and (not tried or candidate not in tried):
                 best, most, weight = candidate, share, candidate.weight
-                if share == 1 and weight >= self._heaviest:
+                if share == 1 and weight >= self.heaviest:
                     break  # nothing is freer than all of it
         if best is not None and best.free(fresh) >= PACKED_FREE:
             self._policy.packed = best
