@@ -27,15 +27,33 @@ class Ledger(Agent[TextInput, TextOutput]):
 
     name = "ledger"
     slots = 8
+    running = 0
 
     async def execute(self, input: TextInput, context: ExecutionContext) -> TextOutput:
+        self.running += 1
         descriptor = os.open(os.environ["LEDGER"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(descriptor, f"{input.content}\n".encode())
+            if self.running > self.slots:
+                os.write(descriptor, b"over-slots\n" * 2)
+            await asyncio.sleep(0.002)  # noqa: TID251 # work, in real time
         finally:
             os.close(descriptor)
-        await asyncio.sleep(0.002)  # noqa: TID251 # work, in real time
+            self.running -= 1
         return TextOutput(result=input.content)
+
+
+class Task(Agent[TextInput, TextOutput]):
+    """Does what the content says: `sleep 1.5`, `long 100000`, or answers with it after a moment; harmless to run twice."""
+
+    name = "task"
+    slots = 4
+    idempotent = True
+
+    async def execute(self, input: TextInput, context: ExecutionContext) -> TextOutput:
+        word, _, number = input.content.partition(" ")
+        await asyncio.sleep(float(number) if word == "sleep" else 0.005)  # noqa: TID251 # work, in real time
+        return TextOutput(result="o" * int(number) if word == "long" else input.content)
 
 
 class Counter(StreamingAgent[TextInput, Keyword, TextOutput]):
