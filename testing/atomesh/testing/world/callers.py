@@ -80,6 +80,9 @@ class Callers:
             answer = await read(member, record, wish)
         except (AtomeshError, asyncio.CancelledError) as error:
             book.call_ended(record.number, now(), error, "")
+        except Exception as error:  # noqa: BLE001 # callers are promised that nothing else is raised
+            book.call_ended(record.number, now(), error, "")
+            book.violated(now(), f"call {record.number} raised {error!r}")
         else:
             book.call_ended(record.number, now(), None, answer)
 
