@@ -9,7 +9,7 @@ Costs differ a thousandfold, so a mean says nothing before thousands of calls.
 The mean of the *logarithm* does: a factor in speed is a difference there, and a
 thousandfold spread only a standard deviation of 2 (ln 1000 / sqrt 12, for costs
 spread evenly in the logarithm). A difference counts once it is 2.5 standard
-errors: a copy 16 times slower is found after 4 to 10 calls, one of 1.7 after 128.
+errors: a copy 16 times slower is found after some ten calls, one of 1.7 after 128.
 A false alarm only changes the order in which equals are filled.
 """
 

@@ -67,7 +67,7 @@ def test_more_than_was_said_is_refused_at_once_and_not_kept(sizes: tuple[int, ..
     assert taken[-1] is False
     assert assembly.whole() is None
     assert not assembly.add(b"x"), "nothing more is taken"
-    assert assembly._data == b"", "nothing is kept of it"
+    assert assembly._pieces == [], "nothing is kept of it"
 
 
 def test_less_than_was_said_is_not_whole() -> None:
