@@ -16,6 +16,7 @@ from atomesh.balancer.candidate import SubchannelState
 from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.hedge import Hedging
 from atomesh.balancer.metrics import AgentSeries, ClientMetrics
+from atomesh.balancer.picks import Pick
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.walk import Walk
 from atomesh.balancer.work import Answer, Work
@@ -85,7 +86,7 @@ class Fixed:
     def subchannel(self, address: str) -> Scripted:
         return self.ends[address]
 
-    def took(self, seconds: float, now: float) -> None:
+    def took(self, pick: Pick, answer: Answer, seconds: float, now: float) -> None:
         self.taken.append(seconds)
 
     def settle(self) -> None: ...
