@@ -157,7 +157,8 @@ class ClientRpc:
 
     def cut(self, why: str) -> None:
         """The connection under it is gone."""
-        self._end(self._ok or Status(grpc.StatusCode.UNAVAILABLE, why))
+        if self._ok is None:  # else the server has ended it well, and what it said is still to be read
+            self._end(Status(grpc.StatusCode.UNAVAILABLE, why))
 
     # What comes from the server.
 

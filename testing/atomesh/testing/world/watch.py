@@ -109,7 +109,9 @@ class Lookout:
             candidate = fleet.balancer.candidates.get(endpoint.address)
             if candidate is None or availability(candidate) is not Availability.PICKED or candidate.ejection.probing:
                 return False
-        return not endpoint.running.agents[AGENT].admission.draining
+        admission = endpoint.running.agents[AGENT].admission
+        # A slot whose grant is on its way is not free. One whose grant has leaked is found when all is over.
+        return not admission.draining and admission.taken < admission.slots
 
     @staticmethod
     def _fleets(client: ClientMember) -> list[Fleet]:
