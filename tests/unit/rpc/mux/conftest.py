@@ -123,6 +123,8 @@ class Mux:
         self.alive = True
         self.here = 0
         """Its executions, as the world counts them."""
+        self.taken: set[int] = set()
+        """Calls that frames hold which went out."""
         self.silent = False
         self.held_up = False
         """It is not read, since it does not read."""
@@ -351,6 +353,8 @@ class World:
         end = mux.end if side == "up" else mux.server
         while len(line.frames) < self.window and (frame := end.take(self.now)) is not None:
             raw = frame.SerializeToString()
+            if side == "up":
+                mux.taken |= {call.id for call in frame.calls}
             self.largest = max(self.largest, len(raw))
             assert len(raw) <= MAX_FRAME, f"a frame of {len(raw)} bytes; the protocol says 1 MiB"
             line.last = max(line.last, self.now + self.delay * self.rng.uniform(0.1, 2))
@@ -530,6 +534,7 @@ class World:
             line.frames.clear()
         calls, mux.end.calls = list(mux.end.calls.values()), {}
         for sent in calls:
+            assert sent.on_wire == (sent.id in mux.taken), "it says what has gone out"
             if sent.on_wire:
                 self._end(sent.waiter, "lost")
             else:

@@ -61,7 +61,7 @@ def test_a_payload_is_whole_again_whatever_the_sizes_of_its_parts() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(11,), (5, 6), (10, 1), (0, 0, 11)])
-def test_more_than_was_said_is_refused_at_once_and_not_kept(sizes: tuple[int, ...]) -> None:
+def test_more_than_was_said_is_refused_at_once_and_for_good(sizes: tuple[int, ...]) -> None:
     assembly = Assembly(10, 100)
     taken = [assembly.add(b"x" * size) for size in sizes]
     assert taken[-1] is False

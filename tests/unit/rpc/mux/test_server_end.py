@@ -167,6 +167,30 @@ def test_a_grant_given_back_goes_to_whoever_is_next() -> None:
     assert said(second).grants == 1
 
 
+def test_who_wants_nothing_any_more_has_no_place_to_come_back_to() -> None:
+    here = Endpoint(1)
+    fickle, patient = here.stream(), here.stream()
+    (running,) = patient.receive(calls(1), 0.0).start
+    for now, end, demand in ((0.1, fickle, 1), (0.2, patient, 1), (0.3, fickle, 0), (0.4, fickle, 1)):
+        end.receive(MuxRequest(demand=demand), now)
+    here.done(patient, running, 0.5)
+    assert said(patient).grants == 1, "its demand is the oldest that still stands"
+    assert said(fickle).grants == 0
+
+
+def test_a_stream_that_wants_and_wants_not_leaves_nothing_in_the_queue() -> None:
+    here = Endpoint(1)
+    end, other = here.stream(), here.stream()
+    (running,) = other.receive(calls(1), 0.0).start
+    for n in range(20_001):
+        end.receive(MuxRequest(demand=n % 2), 0.0)
+    other.receive(MuxRequest(demand=1), 0.0)
+    end.receive(MuxRequest(demand=0), 0.0)
+    assert len(here.admission._demands._queue) < 1000
+    here.done(other, running)
+    assert said(other).grants == 1
+
+
 def test_first_come_first_served_over_streams_and_stock_callers() -> None:
     here = Endpoint(1)
     one, two = here.stream(), here.stream()
@@ -465,6 +489,21 @@ def test_a_large_output_goes_in_parts_after_its_reply() -> None:
     rest = MuxResponse(parts=[*said_first.parts, *frame.parts, *said(end).parts])
     assert reply.output + b"".join(p.data for p in rest.parts) == output
     assert [p.last for p in rest.parts][-1]
+
+
+def test_no_part_goes_before_its_reply_however_much_is_before_them() -> None:
+    here = Endpoint(40)
+    end = here.stream()
+    running = end.receive(calls(*range(1, 41)), 0.0).start
+    for execution in running[:30]:
+        here.done(end, execution, output=b"y" * 60_000)
+    for execution in running[30:]:
+        here.done(end, execution, output=b"z" * 200_000)
+    begun: set[int] = set()
+    while (frame := end.take(0.0)) is not None:
+        begun |= {reply.id for reply in frame.replies}
+        assert all(part.id in begun for part in frame.parts), "whoever reads would not know whose it is"
+    assert len(begun) == 40
 
 
 def test_the_rest_of_an_output_that_nobody_wants_is_not_sent() -> None:
