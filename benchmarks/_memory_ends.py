@@ -78,6 +78,10 @@ class Watcher:
     def changed(self) -> None:
         """A stream has changed."""
 
+    async def answers(self) -> bool:
+        """It has a mux, and nothing else is asked of it."""
+        return False
+
 
 async def idle(address: str, settings: dict[str, Any]) -> None:
     """So many muxes, each used once and then idle; what each costs both sides."""

@@ -33,6 +33,9 @@ _STATES = {
     grpc.ChannelConnectivity.SHUTDOWN: SubchannelState.SHUTDOWN,
 }
 
+_NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+_ANSWER_SECONDS = 1.0  # as for a hello
+
 
 class Watcher(Protocol):
     """Who is told of what happens at an address."""
@@ -82,7 +85,7 @@ class Subchannel:
         self._streams = StreamChannel(endpoint.address, credentials, network)
         # types-grpcio has one stub class for both worlds; the aio one is typed Any here.
         stub = agent_pb2_grpc.AgentServiceStub(self._channel)
-        self._execute = stub.Execute
+        self._execute, self._health = stub.Execute, stub.Health
         self._in_flight = 0
         self._idle: asyncio.Event | None = None
         """Somebody waits for the last call to end."""
@@ -168,6 +171,14 @@ class Subchannel:
     def changed(self) -> None:
         """The mux came, went, or says something of itself."""
         self._tell()
+
+    async def answers(self) -> bool:
+        """Whether it answers a unary call, whatever it says."""
+        try:
+            await self._health(agent_pb2.HealthRequest(), timeout=_ANSWER_SECONDS, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            return error.code() not in _NO_ANSWER
+        return True
 
     # -- inside ------------------------------------------------------------------
 

@@ -38,8 +38,8 @@ hour for what is not there; twice of it leaves a fleet on unary calls for long
 after an upgrade."""
 
 HELLO_SECONDS = 1.0
-"""An endpoint that has not said hello by then is called by unary Execute until it
-does. Half would do so on a busy machine; twice holds up first calls."""
+"""An endpoint that has not said hello by then, and answers otherwise, is called by
+unary Execute until it does. Half would do so on a busy machine; twice holds up first calls."""
 
 _FAILURES = 2  # streams in a row that end at once: a proxy that cannot carry them
 _LIVED_SECONDS = 0.5  # and this is not at once any more
@@ -74,6 +74,14 @@ class Listener(Protocol):
 
     def changed(self) -> None:
         """Look again: `current`, `offered` or a state of the stream is another."""
+        ...
+
+    async def answers(self) -> bool:
+        """Whether the endpoint answers a unary call.
+
+        One that hangs does not, nor does a dead connection. They have no hello
+        for us either, and calls must not go there by another way.
+        """
         ...
 
 
@@ -137,6 +145,11 @@ class ClientStream:
             self.end.cancel(sent)
             self._wake()
             raise
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has come about, or has failed to."""
+        return self._hello.is_set()
 
     def park(self, waiting: int) -> None:
         """So many calls wait for a grant."""
@@ -353,16 +366,16 @@ class MuxClient:
             begun = self._clock.now()
             stream = ClientStream(self._address, ClientEnd(self._opening()), self._listener, self._clock)
             self._tasks.spawn(self._run(stream), f"mux stream {self._address}")
-            if not await stream.hello(HELLO_SECONDS):
-                self._offer(False)
-            await stream.hello()
+            while not await stream.hello(HELLO_SECONDS if self.offered else None):
+                if await self._listener.answers() and not stream.settled:
+                    self._offer(False)
             if stream.end.hello is not None:
                 await stream.over.wait()
                 if self._clock.now() - begun >= _LIVED_SECONDS:
                     failures = 0
                     continue
             failures += 1
-            if stream.ended.is_set() and _cannot(stream.error, failures):
+            if stream.ended.is_set() and _cannot(stream.error, failures) and await self._listener.answers():
                 self._offer(False)
             await self._clock.sleep(REOPEN.delay(failures, self._rng))
 
