@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from atomesh.core.endpoint import Endpoint, State
 from atomesh.core.errors import AgentFailed, Attempt, ConnectionLost, NoEndpoint
+from atomesh.core.updates import Added, Changed, Position, Removed, Reset, ResetReason, Update, WatchEvent
 from atomesh.testing.world.audit import MAX_FRAME, MuxAudit
 from atomesh.testing.world.invariants import ENOUGH, Book, CallRecord
 from atomesh.testing.world.jobs import Job
 from atomesh.testing.world.trace import Trace
+from atomesh.testing.world.view import View
 from atomesh.v1 import mux_pb2
 
 DONE = Job(1, 0.1).output
@@ -280,3 +283,51 @@ def test_a_job_comes_back_as_it_went() -> None:
     assert Job.read(job.input) == job
     assert len(job.output) == len("17 done ") + 5_000
     assert Job(18, 0.25, 3, 5_000).output != job.output.replace("17 done", "18 done"), "padding must be the call's own"
+
+
+# A watch, as one client hears it.
+
+
+def _endpoint(address: str = "127.1.0.3:1", instance: str = "one", state: State = State.SERVING) -> Endpoint:
+    return Endpoint(agent="digger", address=address, instance_id=instance, state=state)
+
+
+def _event(revision: int, *updates: Update, store: str = "store") -> WatchEvent:
+    return WatchEvent(updates, Position(store, revision))
+
+
+@pytest.fixture
+def view(told: list[str]) -> View:
+    """Of a client that knows one endpoint since revision 3."""
+    view = View(told.append)
+    view.take(_event(3, Reset((_endpoint(),))))
+    return view
+
+
+def test_a_watch_in_order_is_believed(view: View, told: list[str]) -> None:
+    other = _endpoint("127.1.0.4:1", "two")
+    view.take(_event(4, Added(other)))
+    view.take(_event(4))
+    view.take(_event(5, Changed(_endpoint(state=State.DRAINING))))
+    assert view.serving() == {"127.1.0.4:1": "two"}
+    view.take(_event(6, Removed("digger", "127.1.0.3:1", "one"), Added(_endpoint(instance="three"))))
+    view.take(_event(1, Reset((other,), ResetReason.FOREIGN_POSITION), store="another"))
+    assert view.serving() == {"127.1.0.4:1": "two"}
+    assert told == []
+
+
+WATCHES: dict[str, WatchEvent] = {
+    "it hears of revision 2 after 3": _event(2),
+    "it hears of another store without a Reset": _event(4, store="another"),
+    "127.1.0.3:1 is added and was there": _event(4, Added(_endpoint(instance="two"))),
+    "127.1.0.9:1 is changed and was not there, or as another instance": _event(4, Changed(_endpoint("127.1.0.9:1"))),
+    "127.1.0.3:1 is removed and was not there, or as another instance": _event(
+        4, Removed("digger", "127.1.0.3:1", "two")
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WATCHES)
+def test_what_a_watch_must_not_tell_is_told(what: str, view: View, told: list[str]) -> None:
+    view.take(WATCHES[what])
+    assert told == [what]

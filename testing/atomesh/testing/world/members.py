@@ -24,6 +24,7 @@ from atomesh.testing.world.invariants import Book
 from atomesh.testing.world.jobs import Job
 from atomesh.testing.world.profiles import Failures
 from atomesh.testing.world.scenario import Scenario
+from atomesh.testing.world.view import View
 
 AGENT = "digger"
 PORT = 7400
@@ -225,6 +226,7 @@ class ClientMember(_Member):
         self._scenario = scenario
         self.removed: dict[str, float] = {}
         """Since when this client knows that there is nothing at an address any more."""
+        self.view = View(self._misinformed)
         self.late_until = 0.0
         """It stood still, and needs a moment to catch up."""
 
@@ -256,6 +258,7 @@ class ClientMember(_Member):
 
     def noted(self, event: WatchEvent) -> None:
         """The client hears this in this instant."""
+        self.view.take(event)
         for update in event.updates:
             if isinstance(update, Reset):
                 here = {endpoint.address for endpoint in update.endpoints}
@@ -267,6 +270,9 @@ class ClientMember(_Member):
             elif isinstance(update, Removed):
                 self.ground.say(self.name, f"hears that {update.address} is gone ({update.reason.name})")
                 self.removed[update.address] = self.ground.clock.now()
+
+    def _misinformed(self, what: str) -> None:
+        self.ground.book.violated(self.ground.clock.now(), f"{self.name}: {what}")
 
     def _there(self, addresses: set[str]) -> None:
         for address in addresses:

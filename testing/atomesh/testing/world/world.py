@@ -17,7 +17,7 @@ from atomesh.testing.world.invariants import Book, Violation
 from atomesh.testing.world.members import AGENT, ClientMember, EndpointMember, Ground, RegistryMember
 from atomesh.testing.world.scenario import Scenario
 from atomesh.testing.world.trace import Trace
-from atomesh.testing.world.watch import LOOKS, Lookout
+from atomesh.testing.world.watch import LOOKS, TROUBLE, Lookout
 
 START_SECONDS = 10.0
 """For a fleet to register and be known, with nothing wrong."""
@@ -26,7 +26,7 @@ SETTLE_SECONDS = 700.0
 ejected five times in a row is out for 160 s, six times for 300."""
 ROUND_SECONDS = 2.0
 QUIET_SECONDS = 1.0
-"""For the last grants to come back, or to lapse."""
+"""For the last grants to come back, or to lapse; after faults it takes TROUBLE."""
 END_SECONDS = 60.0
 """For everybody to stop, with nothing wrong."""
 PROBE_WAIT = 0.3
@@ -107,7 +107,7 @@ class World:
             await self._begin()
             await self._live()
             await self._settle()
-            await self.ground.clock.sleep(QUIET_SECONDS)
+            await self.ground.clock.sleep(max(QUIET_SECONDS, TROUBLE - self.quiet_for))
             self._check_quiet()
             async with asyncio.timeout(END_SECONDS):
                 await self._end()
@@ -200,8 +200,11 @@ class World:
                     f"nobody calls, and at {endpoint.name} {admission.in_flight} slots are taken, "
                     f"{admission.taken - admission.in_flight} granted, {admission.wanted} wanted"
                 )
+        serving = {each.address: each.running.instance_id for each in self.endpoints if each.running is not None}
         for client in self.clients:
             self._lookout.check_nothing_out(client)
+            if (known := client.view.serving()) and known != serving:
+                self._violated(f"{client.name} believes that {sorted(known)} serve, and {sorted(serving)} do")
 
     async def _end(self) -> None:
         for client in self.clients:
