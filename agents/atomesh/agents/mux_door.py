@@ -33,6 +33,7 @@ from atomesh.core.errors import (
 )
 from atomesh.core.rules import WIRE_RULES
 from atomesh.core.status import to_status
+from atomesh.rpc.channel import MAX_STATUS_BYTES
 from atomesh.rpc.metrics import MethodSeries
 from atomesh.rpc.mux.client_end import MAX_OUTPUT
 from atomesh.rpc.mux.server import EOF, ServedStream, Write, no_frame
@@ -197,7 +198,7 @@ class _Runner:
         self._stream = stream
         self._end = stream.end
         self._series = series
-        self._max_status = max_status
+        self._max_status = min(max_status, MAX_STATUS_BYTES)  # or its frame would be too large to send
         self._now = served.where.clock.now
         self._wall = served.where.clock.wall
         self._create_task = asyncio.get_running_loop().create_task

@@ -88,8 +88,9 @@ class MuxRequest(google.protobuf.message.Message):
     A minimal client sends `open` and `calls`, reads `replies` and `rejects`, and
     sends `demand` = -rejects so that its rejects are no demands.
 
-    Sizes. No frame is larger than 1 MiB. A payload that would make it so goes in
-    `parts`: its call or reply comes first, with `more`, then its parts in order.
+    Sizes. No frame is larger than 1 MiB, and none of a client's has more than
+    4,096 calls and parts, or 65,536 cancels. A payload that would make it larger
+    goes in `parts`: its call or reply comes first, with `more`, then its parts in order.
 
     Blast radius. What is wrong with a payload or a context ends that call alone:
     both are bytes, parsed one by one. What does not parse as a frame ends the stream.

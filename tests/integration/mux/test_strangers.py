@@ -205,6 +205,34 @@ async def test_a_frame_over_grpcs_limit_ends_its_stream_and_no_other(serving: Se
         await is_well(here)
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        MuxRequest(calls=[MuxCall(id=n) for n in range(500_000)]),
+        MuxRequest(cancels=range(1, 1_000_000)),
+        MuxRequest(parts=[MuxPart(id=1)] * 500_000),
+        MuxRequest(calls=[MuxCall(id=n, more=True) for n in range(35_000)]),
+    ],
+    ids=["calls", "cancels", "parts", "refusals"],
+)
+async def test_a_frame_with_a_million_things_in_it_takes_nobodys_time(serving: Serving, frame: MuxRequest) -> None:
+    async with serving(slots=2) as here:
+        me, other = await here.stranger(), await here.stranger()
+        await me.send(frame)
+        ended = me.read()
+        slowest = 0.0
+        for id in range(1, 50):
+            begun = time.perf_counter()
+            await other.call(id)
+            await other.until(lambda id=id: other.reply(id))
+            slowest = max(slowest, time.perf_counter() - begun)
+        assert slowest < 0.7, "parsing it is gRPC's; what follows is ours"
+        error = await ended
+        assert isinstance(error, errors.InvalidArgument)
+        assert "4096" in one_line(error)
+        assert here.admission.taken == 0
+
+
 @pytest.mark.parametrize("garbage", [b"\xff" * 10, b"\x0a\xff\xff\xff\xff\x0f", b"GET / HTTP/1.1\r\n\r\n"])
 @pytest.mark.parametrize("when", ["first", "later"])
 async def test_bytes_that_are_no_frame_end_their_stream_in_words(serving: Serving, garbage: bytes, when: str) -> None:

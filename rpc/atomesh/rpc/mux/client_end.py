@@ -34,6 +34,8 @@ At 8 frames cost more than that brings; at 32 there is one frame again."""
 
 _CALL_BYTES = 80  # what surrounds an input: or a frame of a million empty ones would be too large for gRPC
 
+_CANCELS = 10_000  # in a frame; the endpoint takes so many at a time and no more than six times of it
+
 PING_SECONDS = 0.5
 """A mux that is wanted and has said nothing for so long is asked whether it is
 there. Half asks while a busy machine is only late; twice sends calls for a
@@ -211,8 +213,8 @@ class ClientEnd:
             frame.parts.add(id=id, data=data, last=last)
             something = True
         if self._cancels:
-            frame.cancels.extend(self._cancels)
-            self._cancels, something = [], True
+            frame.cancels.extend(self._cancels[:_CANCELS])
+            self._cancels, something = self._cancels[_CANCELS:], True
         demand = self._demand()
         if (demand, self._returned) != self._said:
             self._said = (demand, self._returned)

@@ -26,6 +26,12 @@ Read: TypeAlias = Callable[[], Awaitable[Any]]
 Write: TypeAlias = Callable[[mux_pb2.MuxResponse], Awaitable[None]]
 EOF: Any = grpc.aio.EOF
 
+MAX_CALLS = 4096
+"""Calls and parts that a frame may have. Our own has 3,300 at most (FRAME_BYTES); a
+frame of a million empty ones took an endpoint's loop from everybody for 3 s, and
+twice as many refusals as these take a quarter of a second."""
+MAX_CANCELS = 65_536
+
 _TICK = 0.001  # seconds by which a timer may be late rather than early, which would spin
 
 
@@ -122,11 +128,20 @@ class ServedStream:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 # gRPC has no type of its own for bytes that do not parse
-            self._broken = no_frame(error)
+            self._broken = error if isinstance(error, AtomeshError) else no_frame(error)
         self.finish()
 
     def receive(self, frame: mux_pb2.MuxRequest) -> None:
-        """Takes a frame."""
+        """Takes a frame.
+
+        Raises:
+            InvalidArgument: it has more in it than a frame may have.
+        """
+        if len(frame.calls) + len(frame.parts) > MAX_CALLS or len(frame.cancels) > MAX_CANCELS:
+            raise InvalidArgument(
+                f"a frame of {len(frame.calls)} calls, {len(frame.parts)} parts and {len(frame.cancels)} cancels; "
+                f"at most {MAX_CALLS} calls and parts and {MAX_CANCELS} cancels go in one"
+            )
         received = self.end.receive(frame, self._now())
         for execution in received.start:
             self.runner.start(execution)

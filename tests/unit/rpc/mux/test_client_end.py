@@ -267,6 +267,23 @@ def test_no_frame_is_larger_than_a_mebibyte_whatever_is_in_it() -> None:
         assert frame.ByteSize() <= 1024 * 1024, "the protocol says so, and gRPC ends a stream at 4 MiB"
 
 
+def test_a_frame_has_no_more_calls_and_cancels_than_the_protocol_allows() -> None:
+    end = opened()
+    sent = [call(end, b"") for _ in range(70_000)]
+    calls = [len(taken(end).calls)]
+    while (frame := end.take(0.0)) is not None:
+        calls.append(len(frame.calls))
+    assert max(calls) <= 4096
+    assert sum(calls) == 70_000
+    for one in sent:
+        end.cancel(one)
+    cancels = [list(taken(end).cancels)]
+    while (frame := end.take(0.0)) is not None:
+        cancels.append(list(frame.cancels))
+    assert max(map(len, cancels)) <= 65_536
+    assert sorted(id for ids in cancels for id in ids) == [one.id for one in sent]
+
+
 def test_deadlines_end_calls_sent_and_unsent_and_tell_the_endpoint_of_those_that_were_sent() -> None:
     end = opened()
     sent = call(end, deadline=1.0)
