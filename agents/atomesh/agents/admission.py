@@ -187,9 +187,9 @@ class Admission:
         self._demands.gone(claim)
         self._pass_on(now)
 
-    def heard(self, claim: Claim) -> None:
-        """The mux has sent a frame: it is not mute."""
-        claim.mute = False
+    def heard(self, claim: Claim, now: float) -> None:
+        """The mux has sent a frame: it is not mute any longer than it has to be."""
+        claim.mute = now < claim.mute_until
 
     def tick(self, now: float) -> None:
         """Takes back grants that were not used in time."""

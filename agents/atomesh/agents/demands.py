@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from atomesh.rpc.mux.slots import GRANT_SECONDS, Claim
+from atomesh.rpc.mux.slots import GRANT_SECONDS, MUTE_SECONDS, Claim
 
 PLACES = 4
 """Places per slot that a mux may have in the queue. At 1 a client with a burst has
@@ -76,15 +76,22 @@ class Demands:
         return claim
 
     def use(self, claim: Claim) -> bool:
-        """A grant of the mux comes back, used or not; False where it had lapsed."""
+        """A grant of the mux comes back, used or not; False where it had lapsed.
+
+        One is as good as another: as long as one is out it is that one. Were it one
+        that lapsed and was lost on its way, each later one would be late by it, and
+        lapse in its turn.
+        """
+        if claim.out:
+            claim.lapses = 0
+            claim.out.popleft()
+            self.granted -= 1
+            return True
         if claim.lapsed:
+            claim.lapses = 0
             claim.lapsed -= 1
             return False
-        if not claim.out:
-            return False
-        claim.out.popleft()
-        self.granted -= 1
-        return True
+        return False
 
     def lapse(self, now: float) -> bool:
         """Takes back the grants that were not used in time; whether there were any."""
@@ -95,6 +102,9 @@ class Demands:
                 claim.out.popleft()
                 claim.lapsed += 1
                 self.granted -= 1
+                if not claim.mute:
+                    claim.mute_until = now + _mute_seconds(claim.lapses)
+                    claim.lapses += 1
                 claim.mute = found = True
                 self.want(claim, 0, now)
         return found
@@ -125,3 +135,8 @@ class Demands:
         """Whether the oldest entry is of a grant that came back."""
         made, claim = self._out[0]
         return not claim.out or claim.out[0] > made
+
+
+def _mute_seconds(lapses: int) -> float:
+    """Seconds that a mux is mute at least which has let grants lapse so many times before; the first time is forgiven."""
+    return min(MUTE_SECONDS, GRANT_SECONDS * 2 ** min(lapses, 10)) if lapses else 0.0

@@ -83,7 +83,9 @@ class MuxRequest(google.protobuf.message.Message):
     has nothing to place any more says so with the same number. A grant is used
     at once, by a call with `granted`, or given back in `returned`. One that is
     neither for 250 ms lapses, and the endpoint forgets the stream's demands until
-    its next frame: a client that hangs holds up nobody.
+    its next frame: a client that hangs holds up nobody. Where grants lapse again and
+    again, and none comes back, the stream has no demands for 500 ms, then for twice
+    as long each time, 8 s at most. Any frame after that brings them back.
 
     A minimal client sends `open` and `calls`, reads `replies` and `rejects`, and
     sends `demand` = -rejects so that its rejects are no demands.

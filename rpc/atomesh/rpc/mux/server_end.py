@@ -114,7 +114,7 @@ class ServerEnd:
         received = Received()
         claim = self.claim
         if claim.mute:
-            self._slots.heard(claim)
+            self._slots.heard(claim, now)
         for call in frame.calls:
             self._call(call, received, now)
         for part in frame.parts:
@@ -126,7 +126,7 @@ class ServerEnd:
         if frame.HasField("returned") and frame.returned > self._returned:
             grants, self._returned = frame.returned - self._returned, frame.returned
             self._slots.give_back(claim, grants, now)
-        waiting = self._demand + self._rejects - claim.granted if self._grants_known else 0
+        waiting = self._demand + self._rejects - claim.granted if self._grants_known and not claim.mute else 0
         if waiting != claim.waiting:
             self._slots.demand(claim, waiting, now)
         if frame.ping:

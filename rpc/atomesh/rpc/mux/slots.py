@@ -16,11 +16,28 @@ GRANT_SECONDS = 0.25
 frame. Half of it takes slots from clients that a busy machine has only slowed
 down; without it a frozen client stalled everybody for 13 s, with it 0.7 s."""
 
+MUTE_SECONDS = 8.0
+"""How long at most a mux is mute, whatever it sends, that lets one grant after the
+other lapse: twice as long each time. With half of it a client that demands slots
+and uses none holds a thirtieth of all; twice is long for one that was only unlucky."""
+
 
 class Claim:
     """What one mux has of the slots of one agent. The admission writes it, the mux's end reads it."""
 
-    __slots__ = ("barred", "granted", "lapsed", "mute", "out", "running", "void", "waiting", "wake")
+    __slots__ = (
+        "barred",
+        "granted",
+        "lapsed",
+        "lapses",
+        "mute",
+        "mute_until",
+        "out",
+        "running",
+        "void",
+        "waiting",
+        "wake",
+    )
 
     def __init__(self, wake: Callable[[], object] = lambda: None) -> None:
         """Wants nothing. `wake` is called when a grant has been made."""
@@ -34,10 +51,13 @@ class Claim:
         """Grants made since the stream began."""
         self.lapsed = 0
         """Grants that lapsed and may yet come back, used or not."""
+        self.lapses = 0
+        """Times in a row that it let grants lapse; none has come back since, used or not, in time or late."""
         self.running = 0
         """Its executions."""
         self.mute = False
-        """It let a grant lapse: nothing is granted to it before its next frame."""
+        """It let a grant lapse: nothing is granted to it before its next frame, and not before `mute_until`."""
+        self.mute_until = 0.0
         self.barred = False
         """It does not read what it is sent: nothing is granted to it before it does."""
         self.wake = wake
@@ -70,8 +90,8 @@ class Slots(Protocol):
         """The mux has ended: its demands and grants are void. Executions are left by whoever runs them."""
         ...
 
-    def heard(self, claim: Claim) -> None:
-        """The mux has sent a frame: it is not mute."""
+    def heard(self, claim: Claim, now: float) -> None:
+        """The mux has sent a frame: it is not mute any longer than it has to be."""
         ...
 
     def tick(self, now: float) -> None:
