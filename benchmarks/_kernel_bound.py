@@ -143,7 +143,6 @@ class BoundClient:
         pick = self.balancer.submit(call, self.kernel.now)
         if pick is None:
             raise RuntimeError("a call found no endpoint to be bound to; leave one there at any time")
-        self.counts.frames += 1
         self._wires[pick.endpoint.address][0].send(Job(number, call, pick))
 
     def _answered(self, job: Job) -> None:

@@ -31,6 +31,7 @@ from benchmarks._traces import Site
 AGENT = "work"
 PATIENCE = 1e6
 """Seconds until a call's deadline: nobody gives up, for waits are what is measured."""
+_SAMPLED_EVERY = 0.001  # as balancer.fleet
 _TICK = 0.001  # as the shells: a timer is late rather than early
 
 Finished = Callable[[int], None]
@@ -43,11 +44,9 @@ Duration = Callable[[int, float], float]
 class Counts:
     """What it took."""
 
-    frames: int = 0
     rejects: int = 0
     granted: int = 0
     returned: int = 0
-    lapsed: int = 0
 
 
 class MeshSite:
@@ -225,6 +224,7 @@ class MeshClient:
         self._muxes: dict[str, Mux] = {}
         self._waiting: dict[Call, Walk] = {}
         self._demanding = False
+        self._took_at = -1.0
         self._revision = 0
 
     # -- what the registry tells -------------------------------------------------
@@ -267,10 +267,20 @@ class MeshClient:
         grant, pick.grant = pick.grant, None
         mux = grant if isinstance(grant, Mux) else self._muxes[pick.endpoint.address]
         input = walk.number.to_bytes(4)
-        mux.end.call(input, b"", walk.call.deadline, (walk, pick), granted=grant is not None)
+        waiter = walk, pick, self.kernel.now
+        mux.end.call(input, b"", walk.call.deadline, waiter, granted=grant is not None)
+
+    def _went_well(self, sent: Sent, execution: float) -> None:
+        walk, pick, begun = sent.waiter
+        now = self.kernel.now
+        if now - self._took_at > _SAMPLED_EVERY:
+            self._took_at = now
+            self.balancer.took(pick.candidate, execution, now - begun, now)
+        self._ended(sent, None)
+        self._finished(walk.number)
 
     def _ended(self, sent: Sent, error: AtomeshError | None) -> None:
-        walk, pick = sent.waiter
+        walk, pick, _ = sent.waiter
         pick.done(self.kernel.now, error)
         if self.balancer.dirty:
             self._step()
@@ -306,8 +316,7 @@ class MeshClient:
             if reply.status:
                 self._ended(sent, Draining("it drains"))
             else:
-                self._ended(sent, None)
-                self._finished(sent.waiter[0].number)
+                self._went_well(sent, reply.execution_us / 1e6)
         self.counts.rejects += len(received.rejected)
         for sent in received.rejected:
             self._ended(sent, NoFreeSlot("full"))
