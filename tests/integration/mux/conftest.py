@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -18,7 +18,7 @@ from atomesh.core.errors import AtomeshError
 from atomesh.core.status import from_status
 from atomesh.rpc.channel import from_rpc_error
 from atomesh.text.v1.text_pb2 import TextInput, TextOutput
-from atomesh.v1 import agent_pb2_grpc, mux_pb2
+from atomesh.v1 import agent_pb2, agent_pb2_grpc, mux_pb2
 from atomesh.v1.mux_pb2 import MuxCall, MuxOpen, MuxRequest, MuxResponse
 
 ALL = (mux_pb2.MUX_FEATURE_PARTS, mux_pb2.MUX_FEATURE_GRANTS, mux_pb2.MUX_FEATURE_RETIRE)
@@ -165,6 +165,12 @@ class Served:
             await stranger.open(**fields)
         return stranger
 
+    async def drain(self, agent: str) -> None:
+        """Begins to drain one agent of the process."""
+        channel = await self._stack.enter_async_context(grpc.aio.insecure_channel(self.address))
+        stub: Any = agent_pb2_grpc.AgentServiceStub(channel)
+        await stub.Drain(agent_pb2.DrainRequest(agent=agent), timeout=5)
+
     async def raw(self) -> Any:
         """A stream of bytes, whatever they are."""
         channel = await self._stack.enter_async_context(grpc.aio.insecure_channel(self.address))
@@ -177,11 +183,11 @@ class Served:
 
 
 @contextlib.asynccontextmanager
-async def serve_echo(**options: Any) -> AsyncIterator[Served]:
+async def serve_echo(names: Sequence[str] = ("echo",), **options: Any) -> AsyncIterator[Served]:
     async with contextlib.AsyncExitStack() as stack:
-        agent = Echo()
-        server = await stack.enter_async_context(AgentServer(agent, **options))
-        yield Served(server, agent, stack)
+        agents = [type("Echo", (Echo,), {"name": name})() for name in names]
+        server = await stack.enter_async_context(AgentServer(agents, **options))
+        yield Served(server, agents[0], stack)
 
 
 @pytest.fixture

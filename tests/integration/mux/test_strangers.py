@@ -468,3 +468,34 @@ async def test_an_old_stream_is_asked_to_retire_and_still_answers(serving: Servi
         old = await here.stranger(features=[mux_pb2.MUX_FEATURE_GRANTS])
         await SYSTEM_CLOCK.sleep(1.2)
         assert not old.all.retire, "who does not know of it is left alone"
+
+
+async def test_a_server_stops_though_a_client_reads_nothing(serving: Serving) -> None:
+    async with serving(slots=4) as here:
+        me = await here.stranger(deaf=True)
+        await fill(me, "long 100000")
+        begun = time.perf_counter()
+        await here.server.stop()
+        assert time.perf_counter() - begun < 3.0
+
+
+async def test_agents_of_one_process_have_streams_of_their_own_and_drain_by_themselves(serving: Serving) -> None:
+    async with serving(slots=1, names=("echo", "other")) as here:
+        nameless = await here.stranger(opened=False)
+        await nameless.send(open=MuxOpen(version=1))
+        error = await nameless.ending()
+        assert isinstance(error, errors.InvalidArgument)
+        assert "echo, other" in one_line(error)
+        first, second = await here.stranger(agent="echo"), await here.stranger(agent="other")
+        await first.call(1, "hold")
+        await here.agent.begun.acquire()
+        await second.call(1)
+        await second.until(lambda: second.reply(1))
+        assert second.result(1) == "hello", "each agent has slots of its own"
+        here.agent.let_go.set()
+        await here.drain("echo")
+        await first.until(lambda: first.all.drain)
+        await second.call(2)
+        await second.until(lambda: second.reply(2))
+        assert second.result(2) == "hello"
+        assert not second.all.drain
