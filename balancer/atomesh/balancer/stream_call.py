@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from atomesh.core.errors import AtomeshError, Cancelled, ConnectionLost
@@ -43,6 +44,11 @@ class StreamChannel:
         self._channel: grpc.aio.Channel | None = None
         self._metadata = credentials.metadata() or None
         self._method: Any = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether what is sent now goes out at once."""
+        return self._channel is not None and self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     def open(self, request: agent_pb2.ExecuteStreamRequest, timeout: float, ended: Callable[[], None]) -> StreamCall:
         """Begins an attempt; `ended` is called once, whichever way it ends."""

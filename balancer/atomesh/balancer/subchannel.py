@@ -129,8 +129,10 @@ class Subchannel:
     def open_stream(self, work: Work, deadline: float, *, grant: Grant | None) -> StreamCall:
         """One attempt at a stream, refused at once where no slot is free."""
         request = agent_pb2.ExecuteStreamRequest(request=work.request)
-        if isinstance(grant, ClientStream):
+        if isinstance(grant, ClientStream) and self._streams.ready:
             request.grant = grant.use()
+        elif isinstance(grant, ClientStream):
+            grant.give_back()  # it could lapse while the connection is made, and take our demands there with it
         self._in_flight += 1
         return self._streams.open(request, deadline - self._now(), self._left)
 

@@ -172,7 +172,7 @@ def told() -> list[str]:
 @pytest.fixture
 def audit(told: list[str]) -> MuxAudit:
     """Of a stream that has begun."""
-    audit = MuxAudit(told.append)
+    audit = MuxAudit(told.append, lambda: 5.0)
     audit.sent(mux_pb2.MuxRequest(open=mux_pb2.MuxOpen()), 10)
     audit.received(mux_pb2.MuxResponse(hello=mux_pb2.MuxHello()), 10)
     return audit

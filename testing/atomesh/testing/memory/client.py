@@ -58,6 +58,7 @@ class ClientRpc:
         self.settings = settings
         self.status: Status | None = None
         self.cancelled_here = False
+        self.half_closed = False
         self.inbox = Inbox()
         self.channel = channel
         self._loop = channel.loop
@@ -129,6 +130,7 @@ class ClientRpc:
 
     def half_close(self) -> None:
         """That was the last request."""
+        self.half_closed = True
         if not self.done and self._connection is not None and self._lane is not None:
             self._connection.to_server(self._lane, _half_closed, self._connection, self._number)
 

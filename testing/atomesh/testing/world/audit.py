@@ -6,6 +6,7 @@ their contract with other languages and not by each other.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from atomesh.v1 import mux_pb2
@@ -17,8 +18,11 @@ MAX_FRAME = 1024 * 1024
 class MuxAudit:
     """One stream. Frames are told in the order in which the client sends and receives them."""
 
-    def __init__(self, violated: Callable[[str], None]) -> None:
+    def __init__(self, violated: Callable[[str], None], now: Callable[[], float]) -> None:
         """`violated` is told what is not as it should be."""
+        self._now = now
+        self._held: deque[float] = deque()
+        """When each grant came that was neither used nor given back, oldest first."""
         self._violated = violated
         self._opened = self._greeted = False
         self._open: set[int] = set()
@@ -29,6 +33,17 @@ class MuxAudit:
         """Bytes of inputs that are still to come."""
         self._downloads: dict[int, int] = {}
         self._grants = self._used = self._returned = self._rejects = 0
+        self.id = b""
+        """The `mux_id` of the hello."""
+
+    def held_for(self) -> float:
+        """Seconds for which the oldest grant has been here and was neither used nor given back."""
+        return self._now() - self._held[0] if self._held else 0.0
+
+    def used_by_stream(self) -> None:
+        """A streamed output uses a grant that came here."""
+        self._used += 1
+        self._check_grants()
 
     def sent(self, frame: mux_pb2.MuxRequest, size: int) -> None:
         """The client sends this."""
@@ -50,15 +65,14 @@ class MuxAudit:
             self._returned = frame.returned
         if frame.HasField("demand") and (waiting := frame.demand - self._grants + self._rejects) < 0:
             self._violated(f"a demand of {frame.demand} means that {waiting} calls wait")
-        if self._used + self._returned > self._grants:
-            used = f"{self._used} grants are used and {self._returned} given back"
-            self._violated(f"{used}, and {self._grants} have come")
+        self._check_grants()
 
     def received(self, frame: mux_pb2.MuxResponse, size: int) -> None:
         """The client receives this."""
         if frame.HasField("hello") == self._greeted:
             self._violated("`hello` is in the first frame, and in no other")
         self._greeted = True
+        self.id = self.id or frame.hello.mux_id
         self._check_size(size)
         for reply in frame.replies:
             self._ends(reply.id, "a reply")
@@ -69,6 +83,7 @@ class MuxAudit:
             self._ends(id, "a reject")
         self._rejects += len(frame.rejects)
         self._grants += frame.grants
+        self._held.extend([self._now()] * frame.grants)
 
     def _begins(self, call: mux_pb2.MuxCall) -> None:
         if call.id in self._known:
@@ -96,6 +111,13 @@ class MuxAudit:
                 self._violated(f"the {what} of call {part.id} is {-coming[part.id]} bytes longer than its call said")
             if part.last:
                 del coming[part.id]
+
+    def _check_grants(self) -> None:
+        while len(self._held) > max(0, self._grants - self._used - self._returned):
+            self._held.popleft()
+        if self._used + self._returned > self._grants:
+            used = f"{self._used} grants are used and {self._returned} given back"
+            self._violated(f"{used}, and {self._grants} have come")
 
     def _check_size(self, size: int) -> None:
         if size > MAX_FRAME:

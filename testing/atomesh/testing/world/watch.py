@@ -14,7 +14,7 @@ from atomesh.balancer.fleet import Fleet
 from atomesh.testing.memory.client import ClientRpc
 from atomesh.testing.world.audit import MuxAudit
 from atomesh.testing.world.members import AGENT, ClientMember, EndpointMember
-from atomesh.v1 import mux_pb2
+from atomesh.v1 import agent_pb2, mux_pb2
 
 if TYPE_CHECKING:
     from atomesh.testing.world.world import World
@@ -30,6 +30,8 @@ ROUND_TRIPS = 5
 HINT = 5.0
 """What is added without a mux: a refused client leaves an endpoint alone for as long as
 the refusal says, 5 s at most, and cannot know that a slot came free before."""
+HELD = 0.1
+"""Seconds for which a client may keep a grant, beside ROUND_TRIPS."""
 LAG = 0.05
 """Seconds after a client has heard that an endpoint is gone in which calls may
 still leave for it: those that were bound in the same instant."""
@@ -37,7 +39,8 @@ TROUBLE = 25.0
 """Seconds after a fault in which its effects are no news: a dead connection is
 noticed after 15 s, and 10 s is the shortest ejection."""
 
-_UNARY = ("/atomesh.v1.AgentService/Execute", "/atomesh.v1.AgentService/ExecuteStream")
+_EXECUTE = "/atomesh.v1.AgentService/Execute"
+_STREAM = "/atomesh.v1.AgentService/ExecuteStream"
 _MUX = "/atomesh.v1.AgentService/Mux"
 
 
@@ -60,6 +63,7 @@ class Lookout:
         book.check_amplification(now, len(world.clients))
         if world.quiet_for > TROUBLE:
             book.check_idle_work(now)
+        self._check_grants_held()
         for endpoint in world.endpoints:
             self._check_claims(endpoint, now)
             for client in world.clients:
@@ -126,8 +130,11 @@ class Lookout:
             self._audit(call).sent(frame, len(message))
             if frame.calls:
                 self._picked(call)
-        elif method in _UNARY:
+        elif method == _EXECUTE:
             self._picked(call)
+        elif method == _STREAM:
+            self._picked(call)
+            self._uses_grant(call, agent_pb2.ExecuteStreamRequest.FromString(message).grant)
 
     def receives(self, call: ClientRpc, message: bytes) -> None:
         """An answer reaches a client: as mux.proto says?"""
@@ -137,12 +144,33 @@ class Lookout:
     def _audit(self, call: ClientRpc) -> MuxAudit:
         audit = self._muxes.get(call)
         if audit is None:
-            name = f"mux {call.channel.host.name} to {call.channel.address}"
-            audit = self._muxes[call] = MuxAudit(partial(self._breaks, name))
+            audit = self._muxes[call] = MuxAudit(partial(self._breaks, call), self._world.ground.clock.now)
         return audit
 
-    def _breaks(self, name: str, what: str) -> None:
+    def _breaks(self, call: ClientRpc, what: str) -> None:
+        name = f"mux {call.channel.host.name} to {call.channel.address}"
         self._world.book.violated(self._world.ground.clock.now(), f"{name}: {what}")
+
+    def _uses_grant(self, call: ClientRpc, mux: bytes) -> None:
+        for other, audit in self._muxes.items():
+            if mux and audit.id == mux and other.channel.host is call.channel.host:
+                audit.used_by_stream()
+
+    def _check_grants_held(self) -> None:
+        """A grant is used or given back at once; one that is kept is a slot that nobody has."""
+        for call, audit in self._muxes.items():
+            # What is granted to a stream whose end is on its way becomes void with it.
+            if call.done or call.half_closed or call.channel.host.paused:
+                continue
+            # What is large goes first, a window at a time.
+            patience = HELD + ROUND_TRIPS * self._round_trip(call)
+            if (held := audit.held_for()) > patience:
+                self._breaks(call, f"it has kept a grant for {held:.3f} s")
+
+    def _round_trip(self, call: ClientRpc) -> float:
+        client, address = call.channel.host.name, call.channel.address
+        endpoint = next((each for each in self._world.endpoints if each.address == address), None)
+        return 0.0 if endpoint is None else self._world.network.round_trip(client, endpoint.name)
 
     def _picked(self, call: ClientRpc) -> None:
         host, address = call.channel.host, call.channel.address
