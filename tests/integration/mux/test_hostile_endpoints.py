@@ -253,6 +253,22 @@ async def test_replies_to_nobody_and_other_nonsense_change_no_calls_end(text: Te
             assert (await client.call(ECHO, text())).result == "mux"
 
 
+async def test_garbage_in_mid_call_is_told_in_words(text: Text, caplog: pytest.LogCaptureFixture) -> None:
+    async def script(endpoint: Endpoint, peer: Peer) -> None:
+        await peer.hello()
+        async for frame in endpoint.frames_of(peer):
+            if frame.calls:
+                await peer.context.write(b"\xff\xff\xff")
+                await asyncio.Event().wait()
+
+    async with calling(script) as (_, client):
+        with pytest.raises(errors.ConnectionLost) as caught:
+            await client.call(ECHO, text(), timeout=5)
+        assert "no frame of the mux" in one_line(caught.value)
+        assert caught.value.executed is None
+        assert not [record for record in caplog.records if record.name.startswith("atomesh") and record.exc_info]
+
+
 async def test_replies_before_the_call_was_sent_are_not_believed(text: Text) -> None:
     async def script(endpoint: Endpoint, peer: Peer) -> None:
         early = MuxResponse(

@@ -24,7 +24,7 @@ import grpc.aio
 
 from atomesh.core.backoff import Backoff
 from atomesh.core.clock import Clock
-from atomesh.core.errors import AtomeshError, ConnectionLost, DeadlineExceeded, NoFreeSlot, Refused
+from atomesh.core.errors import AtomeshError, ConnectionLost, DeadlineExceeded, NoFreeSlot, Refused, RemoteError
 from atomesh.rpc.channel import from_rpc_error
 from atomesh.rpc.mux.client_end import ClientEnd
 from atomesh.rpc.tasks import Tasks
@@ -186,6 +186,9 @@ class ClientStream:
         writer = asyncio.create_task(self._write(rpc), name=f"mux writer {self._address}")
         try:
             while (frame := await rpc.read()) is not grpc.aio.EOF:
+                if frame is None:  # grpc.aio's word for bytes that do not parse
+                    self.error = RemoteError(f"{self._address} sent what is no frame of the mux")
+                    return
                 self._receive(frame)
         except grpc.aio.AioRpcError as raw:
             self.error = from_rpc_error(raw)
