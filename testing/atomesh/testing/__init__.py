@@ -7,6 +7,10 @@
 
     run_virtual(lease_expires())
 
+Two packages in it have doors of their own: `atomesh.testing.memory` is gRPC on
+a network in memory, with faults; `atomesh.testing.world` is the whole mesh on
+such a network, out of one seed, with rules that must hold at every event.
+
 The library never imports this package.
 """
 

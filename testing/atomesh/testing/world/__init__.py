@@ -13,13 +13,19 @@ latency, spikes, partitions, pauses, kills and cuts.
 At every event, and every 50 ms between them, these must hold:
 
 - an endpoint never executes, and never promises, more than its slots
-- a call ends exactly once, by its deadline, and with its own answer
-- what is not idempotent never runs twice, nothing runs more than three times,
-  and executions that are repeated stay within the clients' budgets
+- a call ends exactly once, by its deadline, with its own answer or an
+  AtomeshError; a stream's chunks come in order, each once
+- what is not idempotent never runs twice, nothing runs more often than attempts
+  are allowed, and executions that are repeated stay within the clients' budgets
 - who is told that a call did not run is told the truth, for ever
-- no call waits while a slot that its client knows of stays free (1 s)
+- no client waits with nothing begun while a slot that it knows of is free (1 s,
+  5 round trips, and without a mux the 5 s that a refusal may ask for)
 - nothing leaves for an endpoint 50 ms after its client heard that it is gone
-- where nothing is broken, nobody works for a caller that has gone
+- every mux is as `mux.proto` says: ids, demands, grants, parts, sizes; and a
+  grant is used or given back within 100 ms and 5 round trips
+- every watch is ordered and unique, and true when all is over
+- where nothing is broken, nobody works for a caller that has gone, and where
+  nothing is broken and there is room, every call goes well
 - when all is over, every slot is of use again, and nothing is taken, granted,
   wanted, in flight or waiting anywhere
 
