@@ -48,16 +48,18 @@ class Member:
     def __init__(self, verb: list[str], state: Path) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self._command = [sys.executable, "-m", "atomesh", *verb, "--bind", self.address, "--json"]
+        self.verb = verb
+        """What it does from its next start on."""
         self._environment = {**os.environ, "LEDGER": str(state / "ledger"), "XDG_STATE_HOME": str(state)}
         self._process: asyncio.subprocess.Process | None = None
         self._log = state / f"{verb[0]}-{self.port}.log"
 
     async def start(self) -> Self:
         """Returns once it says that it is ready, which it does in one line."""
+        command = [sys.executable, "-m", "atomesh", *self.verb, "--bind", self.address, "--json"]
         with self._log.open("a") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._command, cwd=HERE, env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=log
+                *command, cwd=HERE, env=self._environment, stdout=asyncio.subprocess.PIPE, stderr=log
             )
         assert self._process.stdout is not None
         async with asyncio.timeout(READY_SECONDS):
@@ -65,6 +67,11 @@ class Member:
         assert line, f"a server must say when it is ready; it said: {self._log.read_text()[-2000:]}"
         assert json.loads(line)
         return self
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     def signal(self, number: signal.Signals) -> None:
         assert self._process is not None
@@ -106,10 +113,12 @@ class Mesh:
         """`flags` are for all endpoints; `behind` are addresses under which the first of them are to be dialled."""
         self.state = state
         self.registry = Member(["registry", "--http-bind", "127.0.0.1:0", "--data-dir", str(state / "registry")], state)
-        self.serve = ["serve", f"mesh_agents:{agent}", "--registry", self.registry.address, "--drain-grace", "10"]
-        self.serve += flags
         dialled = [["--advertise", address] for address in behind] + [[]] * (endpoints - len(behind))
-        self.endpoints = [Member(self.serve + advertise, state) for advertise in dialled]
+        self.endpoints = [Member(self.serving(agent, *flags, *advertise), state) for advertise in dialled]
+
+    def serving(self, agent: str, *flags: str) -> list[str]:
+        """The verb of an endpoint."""
+        return ["serve", f"mesh_agents:{agent}", "--registry", self.registry.address, "--drain-grace", "10", *flags]
 
     async def __aenter__(self) -> Self:
         try:
@@ -242,6 +251,11 @@ class Program:
             line = await self.process.stdout.readline()
         assert line, f"{self._command[1]} ended without a word"
         return json.loads(line)
+
+    def cpu(self) -> float:
+        """Seconds of CPU time that it has used."""
+        ticks = (Path("/proc") / str(self.process.pid) / "stat").read_text().rpartition(")")[2].split()
+        return (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
 
     async def ask(self) -> Any:
         """Has it say how it is."""
