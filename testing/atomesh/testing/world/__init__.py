@@ -24,8 +24,8 @@ At every event, and every 50 ms between them, these must hold:
 - every mux is as `mux.proto` says: ids, demands, grants, parts, sizes; and a
   grant is used or given back within 100 ms and 5 round trips
 - every watch is ordered and unique, and true when all is over
-- where nothing is broken, nobody works for a caller that has gone, and where
-  nothing is broken and there is room, every call goes well
+- where nothing is broken, nobody works for a caller that has gone; where there is
+  room as well, every call goes well; and a rolling restart loses no call
 - when all is over, every slot is of use again, and nothing is taken, granted,
   wanted, in flight or waiting anywhere
 

@@ -155,8 +155,14 @@ class Drag(Fault):
         world.endpoint(self.who).slowness /= self.factor
 
 
+_ROLLING = 0.1  # of worlds have a rolling restart and nothing else
+
+
 def draw(rng: random.Random, until: float, endpoints: list[str], clients: list[str]) -> tuple[Fault, ...]:
     """Some faults, none to six of them, that begin before `until`; sorted by their beginning."""
+    if rng.random() < _ROLLING:
+        starts = sorted(rng.uniform(0.0, until) for _ in endpoints)
+        return tuple(Restart(at, 0.0, endpoint) for at, endpoint in zip(starts, endpoints, strict=True))
     faults = [
         _draw_one(rng, rng.uniform(0.0, until), endpoints, clients) for _ in range(rng.choice((0, 1, 2, 3, 4, 6)))
     ]

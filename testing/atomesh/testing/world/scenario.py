@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from atomesh.balancer.policies import DEFAULT_POLICY, POLICIES
 from atomesh.testing.memory import LinkProfile
 from atomesh.testing.world import faults
-from atomesh.testing.world.faults import Fault
+from atomesh.testing.world.faults import Fault, Restart
 from atomesh.testing.world.profiles import Bimodal, Constant, LogUniform, Profile, Spiky
 
 CALLS = 250
@@ -64,6 +64,11 @@ class Scenario:
     def calm(self) -> bool:
         """Whether nothing goes wrong and there is room for everybody."""
         return not (self.faults or self.large) and self.load <= 0.75 and self.timeout > 60 * self.costs.mean
+
+    @property
+    def gentle(self) -> bool:
+        """Whether nothing goes wrong but endpoints that drain, end and come back."""
+        return all(isinstance(fault, Restart) for fault in self.faults)
 
     @property
     def endpoint_names(self) -> list[str]:

@@ -147,7 +147,15 @@ class World:
         works += [asyncio.create_task(self._suffer(fault, began), name=str(fault)) for fault in scenario.faults]
         await asyncio.gather(*works)
         await self._callers.all_ended()
-        if scenario.calm and (failed := [call for call in self.book.calls.values() if call.result not in _FINE]):
+        self._check_ends()
+
+    def _check_ends(self) -> None:
+        """How calls may end where nothing goes wrong, or nothing but restarts."""
+        scenario, calls = self.scenario, self.book.calls.values()
+        if scenario.gentle and (lost := [call for call in calls if call.result in _LOST]):
+            what = f"{len(lost)} calls were lost, call {lost[0].number} with {lost[0].result}"
+            self._violated(f"nothing but restarts, and {what}")
+        if scenario.calm and (failed := [call for call in calls if call.result not in _FINE]):
             first = failed[0]
             self._violated(
                 f"nothing went wrong, and {len(failed)} calls failed, call {first.number} with {first.result}"
@@ -224,6 +232,7 @@ class World:
 
 
 _FINE = ("OK", "CancelledError")
+_LOST = ("CONNECTION_LOST", "AGENT_CRASHED", "CANCELLED", "REMOTE_ERROR")
 
 
 def run_world(scenario: Scenario) -> Report:
