@@ -102,6 +102,22 @@ async def test_a_caller_that_goes_away_frees_the_slot_within_100_ms(serving: Ser
         assert here.agent.cancelled == 1
 
 
+async def test_a_cancel_reaches_the_endpoint_on_a_stream_that_has_a_successor(
+    serving: Serving, text: Text, until: Until
+) -> None:
+    async with serving(slots=2, max_connection_age=1) as here, Client(endpoints=[here.address]) as client:
+        await warm(client, text, True)
+        call = asyncio.create_task(client.call(ECHO, text("hold")))
+        await here.agent.begun.acquire()
+        await SYSTEM_CLOCK.sleep(1.3)
+        assert (await client.call(ECHO, text())).result == "hello"
+        assert here.admission.taken == 1
+        call.cancel()
+        begun = time.perf_counter()
+        await until(lambda: here.admission.taken == 0, 1)
+        assert time.perf_counter() - begun < 0.1
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_calls_cancelled_and_out_of_time_at_any_moment_leave_no_slot_behind(
     serving: Serving, text: Text, until: Until, seed: int

@@ -1,11 +1,12 @@
 """Clients of a mux that somebody else wrote: the simplest that works, and those that mean harm or know no better."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import pytest
 
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK
-from atomesh.v1 import mux_pb2
+from atomesh.core.contract import pack
+from atomesh.text.v1.text_pb2 import TextInput
+from atomesh.v1 import agent_pb2, agent_pb2_grpc, mux_pb2
 from atomesh.v1.context_pb2 import Context
 from atomesh.v1.mux_pb2 import MuxCall, MuxOpen, MuxPart, MuxRequest
 
@@ -68,8 +71,6 @@ async def test_a_minimal_client_opens_calls_reads_and_says_that_its_rejects_are_
 
 
 def _input(content: str) -> bytes:
-    from atomesh.text.v1.text_pb2 import TextInput
-
     return TextInput(content=content, operation="sentiment").SerializeToString()
 
 
@@ -344,10 +345,9 @@ async def test_the_calls_and_grants_of_a_client_that_does_not_read_end_in_time(s
         await here.agent.begun.acquire()
         await here.agent.begun.acquire()
         await me.send(demand=5)
-        stock: Any = me_stub(here)
-        async with stock as (stub, request):
+        async with stock_client(here) as execute:
             begun = time.perf_counter()
-            response = await stub.Execute(request, timeout=5)
+            response = await execute("stock")
             took = time.perf_counter() - begun
         assert response.output.value
         assert here.agent.cancelled >= 1, "its call must end at its deadline, though it reads nothing"
@@ -356,22 +356,37 @@ async def test_the_calls_and_grants_of_a_client_that_does_not_read_end_in_time(s
         await until(lambda: here.admission.taken == 0, 2)
 
 
-class me_stub:  # noqa: N801 # a context manager in the shape of a function
-    """A stock client: a stub and a request that waits for a slot."""
+async def test_a_grant_to_a_client_that_does_not_read_lapses_though_no_other_mux_is_there(
+    serving: Serving, until: Any
+) -> None:
+    async with serving(slots=1) as here:
+        me = await here.stranger(deaf=True)
+        for n in range(60):
+            await me.call(n + 1, "long 100000")
+            await until(lambda n=n: here.admission.executions == n + 1)
+        async with stock_client(here) as execute:
+            busy = asyncio.create_task(execute("sleep 0.2"))
+            await until(lambda: here.admission.taken == 1)
+            await me.send(demand=1)
+            await until(lambda: here.admission.wanted == 1)
+            await busy
+            assert here.admission.taken == 1, "the slot is granted to whoever has waited longest"
+            begun = time.perf_counter()
+            await execute("stock")
+            assert time.perf_counter() - begun < 0.25 + 0.2
 
-    def __init__(self, here: Any) -> None:
-        self._channel = grpc.aio.insecure_channel(here.address)
 
-    async def __aenter__(self) -> tuple[Any, Any]:
-        from atomesh.core.contract import pack
-        from atomesh.text.v1.text_pb2 import TextInput
-        from atomesh.v1 import agent_pb2, agent_pb2_grpc
+@contextlib.asynccontextmanager
+async def stock_client(here: Any) -> AsyncIterator[Callable[[str], Coroutine[Any, Any, Any]]]:
+    """A client without a mux, whose calls wait for a slot."""
+    async with grpc.aio.insecure_channel(here.address) as channel:
+        stub: Any = agent_pb2_grpc.AgentServiceStub(channel)
 
-        stub: Any = agent_pb2_grpc.AgentServiceStub(self._channel)
-        return stub, agent_pb2.ExecuteRequest(input=pack(TextInput(content="stock", operation="sentiment")))
+        async def execute(content: str) -> Any:
+            input = pack(TextInput(content=content, operation="sentiment"))
+            return await stub.Execute(agent_pb2.ExecuteRequest(input=input), timeout=5)
 
-    async def __aexit__(self, *_: object) -> None:
-        await self._channel.close()
+        yield execute
 
 
 # -- ends ------------------------------------------------------------------------------
@@ -499,3 +514,14 @@ async def test_agents_of_one_process_have_streams_of_their_own_and_drain_by_them
         await second.until(lambda: second.reply(2))
         assert second.result(2) == "hello"
         assert not second.all.drain
+
+
+async def test_a_call_that_is_cancelled_in_the_frame_that_brought_it_does_not_run(serving: Serving) -> None:
+    async with serving(slots=1) as here:
+        me = await here.stranger()
+        await me.send(calls=[MuxCall(id=1, input=_input("hold"))], cancels=[1])
+        await me.call(2)
+        await me.until(lambda: me.reply(2) or me.all.rejects)
+        await is_well(here)
+        assert here.agent.begun.locked(), "nobody waited for it"
+        assert here.admission.taken == 0
