@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atomesh.agents.admission import Admission
+from atomesh.agents.admission import Admission, Asking, Place, Waiter
 from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.candidate import SubchannelState
@@ -107,19 +107,49 @@ class MeshSite:
         now = self.kernel.now
         received = mux.server.receive(frame, now)
         for execution in received.start:
-            seconds = self._duration(int.from_bytes(execution.input), now)
-            self.kernel.after(seconds, self._finish, mux, execution, seconds)
+            self._run(mux, execution, 0.0)
+        for execution in received.wait:
+            self._wait(mux, execution)
         for execution, why in received.refuse:
             mux.server.refuse(execution, why.encode())
         self.most = max(self.most, self.admission.in_flight)
         self.flush()
 
-    def _finish(self, mux: Mux, execution: Execution, seconds: float) -> None:
+    def _wait(self, mux: Mux, execution: Execution) -> None:
+        """As agents.served does for a call that waits: the queue of stock clients, patient for a second."""
+        now = self.kernel.now
+        if self.admission.try_enter():
+            self._run(mux, execution, 0.0)
+            return
+        decision = self.admission.ask(Asking(execution.deadline), now)
+        if not isinstance(decision, Waiter):
+            mux.server.fail(execution, b"full")
+            return
+        decision.wake = lambda: self.kernel.after(0.0, self._woken, mux, execution, decision)
+        self.kernel.at(decision.until, self._woken, mux, execution, decision)
+
+    def _woken(self, mux: Mux, execution: Execution, waiter: Waiter) -> None:
+        if waiter.place is Place.GONE:
+            return
+        if waiter.place is Place.GRANTED:
+            waiter.place = Place.GONE
+            self._run(mux, execution, self.kernel.now - waiter.since)
+        else:
+            self.admission.give_up(waiter, self.kernel.now)
+            mux.server.fail(execution, b"full")
+        self.flush()
+
+    def _run(self, mux: Mux, execution: Execution, waited: float) -> None:
+        seconds = self._duration(int.from_bytes(execution.input), self.kernel.now)
+        self.most = max(self.most, self.admission.in_flight)
+        self.kernel.after(seconds, self._finish, mux, execution, seconds, waited)
+
+    def _finish(self, mux: Mux, execution: Execution, seconds: float, waited: float) -> None:
         now = self.kernel.now
         self.admission.leave(seconds, now)
         reply = mux.server.reply(execution, execution.input, now)
         if reply is not None:
-            reply.execution_us = int(seconds * 1e6)
+            reply.execution_us, reply.queue_us = int(seconds * 1e6), int(waited * 1e6)
         mux.server.left(execution)
         self.flush()
 
@@ -268,14 +298,15 @@ class MeshClient:
         mux = grant if isinstance(grant, Mux) else self._muxes[pick.endpoint.address]
         input = walk.number.to_bytes(4)
         waiter = walk, pick, self.kernel.now
-        mux.end.call(input, b"", walk.call.deadline, waiter, granted=grant is not None)
+        sent = mux.end.call(input, b"", walk.call.deadline, waiter, granted=grant is not None)
+        sent.wait = pick.waits
 
-    def _went_well(self, sent: Sent, execution: float) -> None:
+    def _went_well(self, sent: Sent, execution: float, waited: float) -> None:
         walk, pick, begun = sent.waiter
         now = self.kernel.now
         if now - self._took_at > _SAMPLED_EVERY:
             self._took_at = now
-            self.balancer.took(pick.candidate, execution, now - begun, now)
+            self.balancer.took(pick, execution, waited, now - begun, now)
         self._ended(sent, None)
         self._finished(walk.number)
 
@@ -306,7 +337,9 @@ class MeshClient:
         if received.load is not None:
             candidate = self.balancer.candidates.get(mux.site.address)
             if candidate is not None:
-                candidate.told(received.load.in_flight, received.load.yours, now)
+                load = received.load
+                candidate.told(load.in_flight, load.queued, load.yours, now)
+                candidate.execution = load.execution_us / 1e6
         if received.grants:
             self._granted(mux, received.grants)
         if received.hello is not None or mux.silent or draining != mux.end.draining:
@@ -314,9 +347,10 @@ class MeshClient:
             self.look(mux)
         for sent, reply, _ in received.ended:
             if reply.status:
-                self._ended(sent, Draining("it drains"))
+                full = reply.status == b"full"
+                self._ended(sent, NoFreeSlot("full") if full else Draining("it drains"))
             else:
-                self._went_well(sent, reply.execution_us / 1e6)
+                self._went_well(sent, reply.execution_us / 1e6, reply.queue_us / 1e6)
         self.counts.rejects += len(received.rejected)
         for sent in received.rejected:
             self._ended(sent, NoFreeSlot("full"))

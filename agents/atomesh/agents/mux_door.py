@@ -71,8 +71,8 @@ class MuxCall:
         return None
 
     def no_wait(self) -> bool:
-        """Calls of a mux never wait at the endpoint."""
-        return True
+        """Whether it is to be refused where no slot is free; only few are to wait."""
+        return not self._execution.waits
 
     def answer(self, error: AtomeshError) -> None:
         """Answers now, while the execution runs on."""
@@ -248,7 +248,8 @@ class _Runner:
             if not request_id:
                 context = context.with_request_id()
                 request_id = made_up = context.request_id
-            done = await self._served.run_in_slot(MuxCall(context, execution, self), execution.deadline)
+            call = MuxCall(context, execution, self)
+            done = await self._served.run_in_slot(call, execution.deadline, wait=execution.waits)
             code = code_pb2.OK
             self._reply(execution, done, made_up)
         except AtomeshError as error:
@@ -286,10 +287,12 @@ class _Runner:
             served.check_depth(context)
             return context
         except DecodeError:
-            served.give_back()
+            if not execution.waits:
+                served.give_back()
             raise InvalidArgument(f"{len(raw)} bytes that do not parse as atomesh.v1.Context") from None
         except BaseException:
-            served.give_back()
+            if not execution.waits:
+                served.give_back()
             raise
 
     def _plain(self, execution: Execution) -> Context:
@@ -314,6 +317,8 @@ class _Runner:
         if reply is None:
             return
         reply.started_us = int((self._wall() - done.took) * 1e6)
+        if done.waited:
+            reply.queue_us = int(done.waited * 1e6)
         reply.execution_us = int(done.took * 1e6)
         if made_up:
             reply.request_id = made_up

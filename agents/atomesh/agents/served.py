@@ -152,8 +152,10 @@ class ServedAgent:
             if alarm is not None:
                 alarm.cancel()
 
-    async def run_in_slot(self, call: Call, deadline: float) -> Done:
-        """Executes once in a slot that the call has already; it is given back. Whoever calls watches the deadline.
+    async def run_in_slot(self, call: Call, deadline: float, *, wait: bool = False) -> Done:
+        """Executes once in a slot that the call has already, or waits for; it is given back.
+
+        Whoever calls watches the deadline.
 
         Raises:
             AtomeshError: it failed; the origin says where.
@@ -164,7 +166,10 @@ class ServedAgent:
         context = ExecutionContext(call.context, deadline, self.spec.name, self.where.instance_id, provided, self._now)
         self._running.add(task)
         try:
-            return await self._in_slot(call, context, provided, 0.0)
+            waited = 0.0
+            if wait and not self.admission.try_enter():
+                waited = await self._enter(call, context, self._now())
+            return await self._in_slot(call, context, provided, waited)
         except AtomeshError as error:
             raise self.with_origin(error, context.request_id) from None
         finally:

@@ -14,10 +14,13 @@ from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from atomesh.balancer.availability import Availability, availability
+from atomesh.balancer.binding import Binding
 from atomesh.balancer.candidate import Candidate, SubchannelState
 from atomesh.balancer.ejection import Ejection, Outcome, may_eject
 from atomesh.balancer.filters import NO_FILTERS, Filters
 from atomesh.balancer.picks import Assignment, Grant, MuxView, Pick
+from atomesh.balancer.policies.early_binding import EARLY_BINDING
+from atomesh.balancer.policies.late_binding import LATE_BINDING
 from atomesh.balancer.quantiles import LatencyQuantiles
 from atomesh.balancer.retry import outcome_of
 from atomesh.balancer.routes import Routes
@@ -103,6 +106,7 @@ class Balancer:
         self._stranded_since: float | None = None
         self._demanded_at = 0
         self._learnt = 0
+        self._binding = Binding()
         self._waiting = WaitingCalls()
         self.latencies = LatencyQuantiles()
         """Of attempts that went well."""
@@ -201,15 +205,22 @@ class Balancer:
                 assignments.append(self._assign(call, wrong, now))
                 continue
             pick = Pick(self, candidate, now, self._routes.of(call).learner)
-            pick.grant = grant
+            pick.grant, pick.parked = grant, True
             assignments.append(self._assign(call, pick, now))
             grants -= 1
         return assignments
 
-    def took(self, candidate: Candidate, execution: float, seconds: float, now: float) -> None:
-        """An attempt went well: the execution took so long by the endpoint's clock, all of it `seconds`."""
+    def took(self, pick: Pick, execution: float, waited: float, seconds: float, now: float) -> None:
+        """An attempt went well: it ran and waited so long by the endpoint's clock, and took `seconds` in all."""
         self.latencies.record(seconds, now)
-        learn(candidate, execution)
+        learn(pick.candidate, execution)
+        if pick.candidate.muxed:
+            late = waited > 0 if pick.waits else pick.parked
+            around, before = max(0.0, seconds - execution - waited), self._binding.early
+            self._binding.took(pick.candidate.execution or execution, around, late)
+            if self._binding.early or pick.waits:
+                pick.candidate.ahead = self._binding.ahead(pick.candidate.slots)
+                self.dirty = self.dirty or not before  # who waits may go
         self._learnt += 1
         if self._learnt >= max(_REWEIGH_EVERY, len(self.candidates) // 4):
             self._learnt = 0
@@ -272,12 +283,16 @@ class Balancer:
 
     def _pick(self, call: Call, now: float, but: Collection[Candidate] | None = None) -> Pick | None:
         """An endpoint for the call, none of those `but`; where that is None, of those that it was tried at."""
-        route = self._routes.of(call)
+        early = self._binding.early and call.policy == LATE_BINDING
+        route = self._routes.of(call, EARLY_BINDING if early else "")
         tried = call.tried if but is None else but
         for picker in route.pickers:
             candidate = picker.pick(now, tried, call.session)
             if candidate is not None:
-                return Pick(self, candidate, now, route.learner)
+                pick = Pick(self, candidate, now, route.learner)
+                pick.waits = route.waits
+                pick.parked = bool(call.tried) or call.queue_wait > 0
+                return pick
         return None
 
     def _wait(self, call: Call, now: float) -> None:
@@ -321,8 +336,10 @@ class Balancer:
             wrong = self._hopeless(call, now)
             if wrong is not None:
                 return wrong
-        # A mux grants what comes free; asking it for less would only be refused.
-        picked = None if self._all_muxed else self._pick(call, now, self._muxed)
+        if self._binding.early:
+            picked = self._pick(call, now)
+        else:  # a mux grants what comes free; asking it for less would only be refused
+            picked = None if self._all_muxed else self._pick(call, now, self._muxed)
         if picked is None and call.returns and (self._first or self._last):
             return self._loop()
         return picked

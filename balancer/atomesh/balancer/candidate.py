@@ -29,11 +29,14 @@ class Candidate:
     """One endpoint with its counters. The only mutable thing that pickers read."""
 
     __slots__ = (
+        "ahead",
+        "backlog",
         "carried_until",
         "credit",
         "declared",
         "ejection",
         "endpoint",
+        "execution",
         "in_flight",
         "muxed",
         "others",
@@ -78,6 +81,12 @@ class Candidate:
         self.others = 0
         """Executions of other clients there, as of `others_at`."""
         self.others_at = -LOAD_NEWS_SECONDS
+        self.ahead = 0
+        """Calls that may wait there beyond its slots, where calls bind early."""
+        self.execution = 0.0
+        """Seconds that executions take there in the mean, as it says; 0 where it does not."""
+        self.backlog = 0
+        """What runs and waits there, of all clients, as of `others_at`."""
         self.credit = 0
         """Turns that weighted round robin owes it, in slots."""
         self.pace: PeakEwma | None = None
@@ -93,6 +102,7 @@ class Candidate:
 
     def heard(self, in_flight: int, now: float) -> None:
         """Takes the endpoint's own word for the executions that it runs, this client's included."""
+        self.backlog = in_flight
         self.others = max(0, in_flight - self.in_flight)
         self.others_at = now
 
@@ -101,8 +111,9 @@ class Candidate:
         """All that a connection says of it; where that changes, pickers are made anew."""
         return (self.subchannel, self.muxed, self.silent, self.refusing, self.slots, self.declared)
 
-    def told(self, in_flight: int, yours: int, now: float) -> None:
-        """Takes the word of a mux: how many slots are taken, and how many of them by this client."""
+    def told(self, in_flight: int, queued: int, yours: int, now: float) -> None:
+        """Takes the word of a mux: slots taken, calls that wait there, and how many of the slots are this client's."""
+        self.backlog = in_flight + queued
         self.others = in_flight - yours if in_flight > yours else 0
         self.others_at = now
 

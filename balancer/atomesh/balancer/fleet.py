@@ -25,6 +25,7 @@ from atomesh.rpc.credentials import Credentials
 from atomesh.rpc.mux.client import ClientStream
 from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.tasks import Tasks
+from atomesh.v1 import mux_pb2
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ class Fleet:
         """An attempt went well and took so long; of a thousand in a second not all are looked at."""
         if now - self._took_at > _SAMPLED_EVERY:
             self._took_at = now
-            self.balancer.took(pick.candidate, answer.seconds, seconds, now)
+            self.balancer.took(pick, answer.seconds, answer.waited, seconds, now)
 
     def settle(self) -> None:
         """After `pick.done`: lets waiting calls go where that freed a slot."""
@@ -291,11 +292,12 @@ class Fleet:
         self._assign(assignments)
         self._park()
 
-    def loaded(self, address: str, in_flight: int, yours: int) -> None:
-        """How many slots are taken there, and how many of them by us."""
+    def loaded(self, address: str, load: mux_pb2.MuxLoad) -> None:
+        """How busy the endpoint is."""
         candidate = self.balancer.candidates.get(address)
         if candidate is not None:
-            candidate.told(in_flight, yours, self._clock.now())
+            candidate.told(load.in_flight, load.queued, load.yours, self._clock.now())
+            candidate.execution = load.execution_us / 1e6
 
     def _look(self, subchannel: Subchannel) -> None:
         stream = subchannel.stream

@@ -43,7 +43,7 @@ class MuxView:
 class Pick:
     """An endpoint for one attempt, its load already counted. `done` must follow, once."""
 
-    __slots__ = ("_balancer", "_begun", "_learner", "candidate", "grant")
+    __slots__ = ("_balancer", "_begun", "_learner", "candidate", "grant", "parked", "waits")
 
     def __init__(self, balancer: Owner, candidate: Candidate, now: float = 0.0, learner: Learner | None = None) -> None:
         """Counts the attempt; `learner` is told how long it took, and how it ended."""
@@ -52,6 +52,10 @@ class Pick:
         self._learner = learner
         self.grant: Grant | None = None
         """The slot that was promised for it; whoever uses it takes it out of here."""
+        self.parked = False
+        """No slot was free when the call wanted one."""
+        self.waits = False
+        """The call may wait at the endpoint for a slot."""
         self.candidate = candidate
         candidate.in_flight += 1
 

@@ -24,6 +24,8 @@ class Route:
 
     pickers: tuple[Picker, ...]
     learner: Learner | None
+    waits: bool = False
+    """Calls of the policy wait at the endpoint they are sent to."""
     upto: float = 1.0
     """Calls that drew less than this go here, where no route before took them."""
 
@@ -44,9 +46,10 @@ class Routes:
         self._layout = self.filters.layout(*tiers)
         self._routes.clear()
 
-    def of(self, call: Call) -> Route:
-        """Whom to ask for the call."""
-        routes = self._routes.get(call.policy) or self._make(call.policy)
+    def of(self, call: Call, policy: str = "") -> Route:
+        """Whom to ask for the call; by its own policy unless by another."""
+        name = policy or call.policy
+        routes = self._routes.get(name) or self._make(name)
         if len(routes) == 1:
             return routes[0]
         drawn = stable_hash(call.session) / 2.0**BITS if call.session else self._rng.random()
@@ -57,12 +60,13 @@ class Routes:
         if policy is None:
             policy = self._policies[name] = POLICIES[name](self._rng)
         learner = policy if isinstance(policy, Learner) else None
+        waits = bool(getattr(policy, "waits", False))
         pickers = [policy.picker(group) for group in self._layout.groups]
         total = sum(order.weight for order in self._layout.orders)
         routes: list[Route] = []
         upto = 0.0
         for order in self._layout.orders:
             upto += order.weight / total
-            routes.append(Route(tuple(pickers[place] for place in order.groups), learner, upto))
-        made = self._routes[name] = tuple(routes) or (Route((), learner),)
+            routes.append(Route(tuple(pickers[place] for place in order.groups), learner, waits, upto))
+        made = self._routes[name] = tuple(routes) or (Route((), learner, waits),)
         return made

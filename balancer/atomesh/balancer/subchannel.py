@@ -48,8 +48,8 @@ class Watcher(Protocol):
         """Slots there are ours, on this stream."""
         ...
 
-    def loaded(self, address: str, in_flight: int, yours: int) -> None:
-        """How many slots are taken there, and how many of them by us."""
+    def loaded(self, address: str, load: mux_pb2.MuxLoad) -> None:
+        """How busy the endpoint is."""
         ...
 
 
@@ -97,8 +97,12 @@ class Subchannel:
         """The mux for new calls; None where they go by unary Execute, or nowhere."""
         return self._mux.current if self._mux is not None else None
 
-    async def execute(self, work: Work, deadline: float, *, grant: Grant | None, returns: bool) -> Answer:
-        """One attempt, refused at once where no slot is free; `grant` is one that came on a stream of this endpoint.
+    async def execute(
+        self, work: Work, deadline: float, *, grant: Grant | None, returns: bool, wait: bool = False
+    ) -> Answer:
+        """One attempt, refused at once where no slot is free, unless it is to `wait` there.
+
+        `grant` is one that came on a stream of this endpoint.
 
         Raises:
             AtomeshError: as the server said, or ConnectionLost.
@@ -115,6 +119,7 @@ class Subchannel:
                 deadline,
                 granted=granted,
                 returns=returns,
+                wait=wait,
                 authorization=self._authorization,
             )
             if reply.status or output is None:
@@ -166,9 +171,9 @@ class Subchannel:
         """Passes it on."""
         self._watcher.granted(self, stream, grants)
 
-    def loaded(self, in_flight: int, yours: int) -> None:
+    def loaded(self, load: mux_pb2.MuxLoad) -> None:
         """Passes it on."""
-        self._watcher.loaded(self.address, in_flight, yours)
+        self._watcher.loaded(self.address, load)
 
     def changed(self) -> None:
         """The mux came, went, or says something of itself."""

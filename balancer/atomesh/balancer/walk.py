@@ -93,7 +93,7 @@ class Walk:
             subchannel = self._fleet.subchannel(address)
             grant, pick.grant = pick.grant, None
             call = self.call
-            answer = await subchannel.execute(work, call.deadline, grant=grant, returns=call.returns)
+            answer = await subchannel.execute(work, call.deadline, grant=grant, returns=call.returns, wait=pick.waits)
             failure = None
             self._settled = True
             return answer

@@ -119,6 +119,15 @@ class Answer:
         took = self.response.info.execution_time
         return float(took.seconds + took.nanos / 1e9)
 
+    @property
+    def waited(self) -> float:
+        """Seconds that the call waited at the endpoint for a slot."""
+        if self.response is None:
+            assert self._reply is not None, "an answer came one way or the other"
+            return float(self._reply.queue_us) / 1e6
+        waited = self.response.info.queue_time
+        return float(waited.seconds + waited.nanos / 1e9)
+
     def info(self, agent: str) -> agent_pb2.ExecutionInfo:
         """Where and how long it ran."""
         if self.response is not None:

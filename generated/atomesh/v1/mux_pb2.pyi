@@ -333,6 +333,7 @@ class MuxCall(google.protobuf.message.Message):
     SIZE_FIELD_NUMBER: builtins.int
     RETURNS_FIELD_NUMBER: builtins.int
     AUTHORIZATION_FIELD_NUMBER: builtins.int
+    WAIT_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     TIMESTAMP_US_FIELD_NUMBER: builtins.int
     id: builtins.int
@@ -364,6 +365,11 @@ class MuxCall(google.protobuf.message.Message):
     """The caller's credentials, as in the header `authorization`. Checked for
     every call by endpoints that ask for them. Unset: none.
     """
+    wait: builtins.bool
+    """Where no slot is free it waits at the endpoint as a plain Execute would: in a
+    bounded queue, for at most a second. For round trips that are long beside the
+    work. Unset: it is rejected.
+    """
     request_id: builtins.bytes
     """The context's request_id, in UTF-8; at most 128 bytes. Unset: the endpoint
     makes one up.
@@ -382,10 +388,11 @@ class MuxCall(google.protobuf.message.Message):
         size: builtins.int = ...,
         returns: builtins.bool = ...,
         authorization: builtins.bytes = ...,
+        wait: builtins.bool = ...,
         request_id: builtins.bytes = ...,
         timestamp_us: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["authorization", b"authorization", "context", b"context", "granted", b"granted", "id", b"id", "input", b"input", "more", b"more", "request_id", b"request_id", "returns", b"returns", "size", b"size", "timeout_us", b"timeout_us", "timestamp_us", b"timestamp_us"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authorization", b"authorization", "context", b"context", "granted", b"granted", "id", b"id", "input", b"input", "more", b"more", "request_id", b"request_id", "returns", b"returns", "size", b"size", "timeout_us", b"timeout_us", "timestamp_us", b"timestamp_us", "wait", b"wait"]) -> None: ...
 
 Global___MuxCall: typing_extensions.TypeAlias = MuxCall
 
@@ -477,19 +484,25 @@ class MuxLoad(google.protobuf.message.Message):
     IN_FLIGHT_FIELD_NUMBER: builtins.int
     QUEUED_FIELD_NUMBER: builtins.int
     YOURS_FIELD_NUMBER: builtins.int
+    EXECUTION_US_FIELD_NUMBER: builtins.int
     in_flight: builtins.int
     """Slots taken or granted, of all clients."""
     queued: builtins.int
     """Calls and demands that wait, of all clients."""
     yours: builtins.int
     """How many of `in_flight` are this stream's, grants included."""
+    execution_us: builtins.int
+    """What executions have taken here of late, in the mean, in microseconds.
+    Unset: none has ended yet.
+    """
     def __init__(
         self,
         *,
         in_flight: builtins.int = ...,
         queued: builtins.int = ...,
         yours: builtins.int = ...,
+        execution_us: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["in_flight", b"in_flight", "queued", b"queued", "yours", b"yours"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["execution_us", b"execution_us", "in_flight", b"in_flight", "queued", b"queued", "yours", b"yours"]) -> None: ...
 
 Global___MuxLoad: typing_extensions.TypeAlias = MuxLoad

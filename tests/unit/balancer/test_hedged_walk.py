@@ -42,7 +42,7 @@ class Scripted:
         self.clock, self.steps = clock, steps
         self.begun = self.ended = self.cancelled = 0
 
-    async def execute(self, work: Work, deadline: float, *, grant: object, returns: bool) -> Answer:
+    async def execute(self, work: Work, deadline: float, *, grant: object, returns: bool, wait: bool) -> Answer:
         seconds, error = self.steps[min(self.begun, len(self.steps) - 1)]
         self.begun += 1
         try:

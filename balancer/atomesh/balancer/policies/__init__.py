@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from atomesh.balancer.policies.base import Learner, Picker, Policy
+from atomesh.balancer.policies.early_binding import EARLY_BINDING, EarlyBinding
 from atomesh.balancer.policies.late_binding import LATE_BINDING, LateBinding
 from atomesh.balancer.policies.least_connections import LeastConnections
 from atomesh.balancer.policies.p2c import PowerOfTwoChoices
@@ -24,6 +25,7 @@ DEFAULT_POLICY = LATE_BINDING
 POLICIES: Mapping[str, Callable[[random.Random], Policy]] = MappingProxyType(
     {
         LATE_BINDING: LateBinding,
+        EARLY_BINDING: EarlyBinding,
         "weighted_least_outstanding": WeightedLeastOutstanding,
         "least_connections": LeastConnections,
         "round_robin": RoundRobin,
@@ -51,8 +53,10 @@ def check_policy(name: str) -> str:
 
 __all__ = [
     "DEFAULT_POLICY",
+    "EARLY_BINDING",
     "LATE_BINDING",
     "POLICIES",
+    "EarlyBinding",
     "LateBinding",
     "Learner",
     "LeastConnections",

@@ -68,8 +68,8 @@ class Listener(Protocol):
         """Slots are ours: each is used on this stream, or given back, at once."""
         ...
 
-    def loaded(self, in_flight: int, yours: int) -> None:
-        """How many slots are taken, and how many of them by us."""
+    def loaded(self, load: mux_pb2.MuxLoad) -> None:
+        """How busy the endpoint is."""
         ...
 
     def changed(self) -> None:
@@ -114,8 +114,9 @@ class ClientStream:
         work: Payload,
         deadline: float,
         *,
-        granted: bool,
-        returns: bool,
+        granted: bool = False,
+        returns: bool = False,
+        wait: bool = False,
         authorization: bytes = b"",
     ) -> Any:
         """The reply, with its whole output.
@@ -131,6 +132,8 @@ class ClientStream:
         sent.request_id, sent.timestamp_us = work.request_id, work.timestamp_us
         if returns:
             sent.returns = True
+        if wait:
+            sent.wait = True
         if authorization:
             sent.authorization = authorization
         self._wake()
@@ -233,7 +236,7 @@ class ClientStream:
             if not sent.waiter.done():
                 sent.waiter.set_exception(NoFreeSlot(f"every slot at {self._address} is taken"))
         if received.load is not None:
-            self._listener.loaded(received.load.in_flight, received.load.yours)
+            self._listener.loaded(received.load)
         if received.grants:
             self._listener.granted(self, received.grants)
         if received.hello is not None:

@@ -61,6 +61,7 @@ class Sent:
         "request_id",
         "returns",
         "timestamp_us",
+        "wait",
         "waiter",
     )
 
@@ -73,6 +74,7 @@ class Sent:
         self.waiter = waiter
         self.granted = False
         self.returns = False
+        self.wait = False
         self.authorization = b""
         self.request_id = b""
         self.timestamp_us = 0
@@ -290,6 +292,8 @@ class ClientEnd:
                 call.granted = True
             if sent.returns:
                 call.returns = True
+            if sent.wait:
+                call.wait = True
             if sent.authorization:
                 call.authorization = sent.authorization
             sent.input = b""

@@ -39,7 +39,7 @@ class Runner(Protocol):
     """Who runs what a stream lets in."""
 
     def start(self, execution: Execution) -> None:
-        """Runs it; it has its slot."""
+        """Runs it, in the slot that it has, or as soon as it has one where it `waits`."""
         ...
 
     def cancel(self, execution: Execution) -> None:
@@ -144,6 +144,8 @@ class ServedStream:
             )
         received = self.end.receive(frame, self._now())
         for execution in received.start:
+            self.runner.start(execution)
+        for execution in received.wait:
             self.runner.start(execution)
         for execution in received.cancel:
             self.runner.cancel(execution)

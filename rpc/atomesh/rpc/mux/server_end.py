@@ -48,6 +48,7 @@ class Execution:
         "request_id",
         "task",
         "timestamp_us",
+        "waits",
     )
 
     def __init__(self, call: mux_pb2.MuxCall, deadline: float) -> None:
@@ -60,6 +61,8 @@ class Execution:
         self.authorization: bytes = call.authorization
         self.deadline = deadline
         self.cancelled = False
+        self.waits = False
+        """It was let in to wait, without a slot."""
         self.begun = False
         """Its task has had its first turn: before that, cancelling would keep it from ever giving its slot back."""
         self.task: Any = None
@@ -73,6 +76,8 @@ class Received:
 
     start: list[Execution] = field(default_factory=list)
     """To be run now; each has its slot."""
+    wait: list[Execution] = field(default_factory=list)
+    """To be run as soon as there is a slot; they have none."""
     cancel: list[Execution] = field(default_factory=list)
     """To be ended; nobody waits for a reply, and none will be sent."""
     refuse: list[tuple[Execution, str]] = field(default_factory=list)
@@ -148,11 +153,9 @@ class ServerEnd:
             return None
         frame = self._frame
         load = frame.load
-        load.in_flight, load.queued, load.yours = (
-            self._slots.taken,
-            self._slots.wanted,
-            claim.running + len(claim.out),
-        )
+        slots = self._slots
+        load.in_flight, load.queued, load.yours = slots.taken, slots.wanted, claim.running + len(claim.out)
+        load.execution_us = int(slots.mean * 1e6)
         self._frame, self._size, self._something = mux_pb2.MuxResponse(), 0, False
         if claim.barred:
             claim.barred = self.congested
@@ -190,8 +193,8 @@ class ServerEnd:
 
     def left(self, execution: Execution) -> None:
         """The execution's slot is free again."""
-        del execution
-        self.claim.running -= 1
+        if not execution.waits:
+            self.claim.running -= 1
 
     def retire(self) -> None:
         """Asks the client to open another stream; one that does not know of it is left alone."""
@@ -245,6 +248,12 @@ class ServerEnd:
             return
         if call.more and not 0 < call.size <= MAX_INPUT:
             received.refuse.append((execution, "size"))
+            return
+        if call.wait and not (call.granted or call.returns or call.more):
+            execution.waits = True
+            self.running[call.id] = execution
+            self._deadlines.add(execution.deadline, call.id)
+            received.wait.append(execution)
             return
         if not self._slots.enter(self.claim, call.granted, now):
             if call.returns:

@@ -103,6 +103,11 @@ class Slots(Protocol):
         ...
 
     @property
+    def mean(self) -> float:
+        """Seconds that executions have taken of late, in the mean; 0 before the first."""
+        ...
+
+    @property
     def taken(self) -> int:
         """Slots that run something or are granted."""
         ...
