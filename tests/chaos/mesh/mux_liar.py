@@ -14,6 +14,8 @@ import sys
 from mesh_agents import Task  # type: ignore[import-not-found] # beside this script, which is run in its folder
 
 from atomesh.agents import AgentServer
+from atomesh.agents.admission import Asking
+from atomesh.core.errors import NoFreeSlot
 from atomesh.rpc.mux.slots import Claim
 
 SAYS = {"more": (2, 64), "fewer": (8, 1), "never": (4, 4), "promises": (4, 4)}
@@ -21,6 +23,10 @@ SAYS = {"more": (2, 64), "fewer": (8, 1), "never": (4, 4), "promises": (4, 4)}
 
 def no_slot(claim: Claim, granted: bool, now: float) -> bool:
     return False
+
+
+def no_place(asking: Asking, now: float) -> NoFreeSlot:
+    return NoFreeSlot("as ever", retry_after=0.1)
 
 
 def no_grant(claim: Claim, waiting: int, now: float) -> None:
@@ -43,7 +49,7 @@ async def main() -> None:
     served.spec = dataclasses.replace(served.spec, slots=says)
     if kind in ("never", "promises"):
         demand = no_grant if kind == "never" else empty_promise
-        vars(served.admission).update(enter=no_slot, demand=demand)
+        vars(served.admission).update(enter=no_slot, try_enter=lambda: False, ask=no_place, demand=demand)
     async with server:
         await server.registered.wait()
         print(json.dumps({"address": server.address}), flush=True)

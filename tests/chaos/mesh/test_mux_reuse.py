@@ -21,7 +21,7 @@ async def dialled(client: Client, address: str) -> None:
     async with asyncio.timeout(10):
         while subchannel._connection is not SubchannelState.READY:
             await SYSTEM_CLOCK.sleep(0.01)
-    await SYSTEM_CLOCK.sleep(1)
+    await SYSTEM_CLOCK.sleep(0.5)
 
 
 async def test_no_call_reaches_another_agent_or_another_instance_at_a_known_address_and_none_fails(

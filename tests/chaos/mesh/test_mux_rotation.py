@@ -41,7 +41,7 @@ async def test_no_call_fails_and_none_runs_twice_while_muxes_are_renewed_every_t
     flags = ["mesh_agents:Task", "--max-connection-age", "2"]
     async with mesh("Ledger", flags=flags) as m, Client(m.registry.address) as client:
         seen: dict[str, list[Any]] = {member.address: [] for member in m.endpoints}
-        slow = traffic(client, "task", callers=6, content="sleep 3.000{}", idempotent=False)
+        slow = traffic(client, "task", callers=6, content="sleep 2.200{}", idempotent=False)
         async with traffic(client, "ledger") as load, slow:
             await load.more(100)
             end = SYSTEM_CLOCK.now() + 10

@@ -27,9 +27,8 @@ def resident(pid: int) -> float:
     return pages * 4096 / 2**20
 
 
-@pytest.mark.parametrize("kind", ["greedy", "idle"])
 async def test_a_client_that_floods_demands_leaves_others_their_share(
-    mesh: Callable[..., Any], traffic: Callable[..., Any], program: Callable[..., Any], kind: str
+    mesh: Callable[..., Any], traffic: Callable[..., Any], program: Callable[..., Any]
 ) -> None:
     async with mesh("Task", endpoints=1) as m, Client(m.registry.address) as client:
         async with traffic(client, "task", callers=8, content="sleep 0.0200{}") as load:
@@ -37,16 +36,18 @@ async def test_a_client_that_floods_demands_leaves_others_their_share(
             begun = SYSTEM_CLOCK.now()
             await load.more(100)
             alone = load.rate(begun, SYSTEM_CLOCK.now())
-            async with program("mux_flood.py", m.endpoints[0].address, "task", kind, 1) as flood:
-                await flood.said()
-                flooded = SYSTEM_CLOCK.now()
-                await SYSTEM_CLOCK.sleep(2)
-                share = load.rate(flooded, SYSTEM_CLOCK.now()) / alone
-            await load.more(50)
-        # A mux has 8 places in the queue before 4 slots, and this client demands 4 at a time: a third at least. One that
-        # uses nothing takes less and less.
-        assert share > (0.15 if kind == "greedy" else 0.3), f"others are left with {share:.0%} of the slots"
-        assert max(call.took for call in load.begun_in(flooded)) < 1 + BUSY, "nobody waits for long"
+            shares = {}
+            for kind in ("greedy", "idle"):
+                async with program("mux_flood.py", m.endpoints[0].address, "task", kind, 1) as flood:
+                    await flood.said()
+                    flooded = SYSTEM_CLOCK.now()
+                    await SYSTEM_CLOCK.sleep(2)
+                    shares[kind] = load.rate(flooded, SYSTEM_CLOCK.now()) / alone
+                await load.more(20)
+        # A flood has as many places in the queue as a mux may have, others have as many as they want.
+        assert shares["greedy"] > 0.15, f"who uses all that it demands has its share, and so have others: {shares}"
+        assert shares["idle"] > 0.3, f"who uses nothing has less and less: {shares}"
+        assert max(call.took for call in load.begun_in(begun)) < 1 + BUSY, "nobody waits for long"
         assert load.failed == {}
 
 
