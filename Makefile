@@ -79,8 +79,8 @@ bench: bench-mux bench-pick ## what a call costs, and a pick; tables, JSON and p
 bench-mux: $(DEV) ## calls/s and CPU beside bare gRPC, unary and mux; ARGS='--concurrency 1 32 --seconds 1'
 	@$(BIN)/python -m benchmarks.bench_mux $(ARGS)
 
-bench-policies: $(DEV) ## policies beside one central queue on the same traces, over real gRPC
-	@$(BIN)/python -m benchmarks.bench_policies --real $(ARGS)
+bench-policies: $(DEV) ## policies beside one central queue on the same traces, in virtual time; ARGS=--full, ARGS=--real
+	@$(BIN)/python -m benchmarks.bench_policies $(ARGS)
 
 bench-overload: $(DEV) ## goodput at 1, 2 and 10 times an endpoint's capacity, bound by slots and by CPU
 	@$(BIN)/python -m benchmarks.bench_overload $(ARGS)
