@@ -16,13 +16,14 @@ The library never imports this package.
 
 from atomesh.testing.clock import WALL_AT_ZERO, ManualClock, VirtualClock
 from atomesh.testing.leaks import ChannelLog, LeakCheck, adopt_orphans, leftover_tasks
-from atomesh.testing.loop import DeadlockError, VirtualTimeLoop, run_virtual
+from atomesh.testing.loop import DeadlockError, LivelockError, VirtualTimeLoop, run_virtual
 
 __all__ = [
     "WALL_AT_ZERO",
     "ChannelLog",
     "DeadlockError",
     "LeakCheck",
+    "LivelockError",
     "ManualClock",
     "VirtualClock",
     "VirtualTimeLoop",

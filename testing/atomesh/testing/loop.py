@@ -35,6 +35,16 @@ THREAD_PATIENCE = 10.0
 _RESOLUTION = 1e-6
 
 
+# Turns of the loop within a millisecond of virtual time. Honest bursts take some
+# thousands; at ten times as many, a loop that spins is found out after 20 s and not 2.
+LIVELOCK_TURNS = 100_000
+_STANDSTILL = 0.001
+
+
+class LivelockError(RuntimeError):
+    """Callbacks call each other and no time passes: virtual time would never go on."""
+
+
 class DeadlockError(RuntimeError):
     """Everybody waits and no timer is set: nothing would ever happen again."""
 
@@ -47,6 +57,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     Raises:
         DeadlockError: out of `run_until_complete`, when nothing is ready and no
             timer is set. It names the tasks that wait, and where.
+        LivelockError: out of the same, when turn follows turn and no time passes.
     """
 
     # asyncio keeps its timers in this heap and offers no public view of it.
@@ -55,6 +66,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
         self._threads = 0
+        self._turns = 0
+        self._turned_at = start
         self._files = _JumpingSelector()
         super().__init__(self._files)
         self._files.loop = self
@@ -90,6 +103,18 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _thread_ended(self, _: asyncio.Future[Any]) -> None:
         self._threads -= 1
 
+    def _turn(self) -> None:
+        """The loop begins another turn.
+
+        Raises:
+            LivelockError: LIVELOCK_TURNS of them took no time.
+        """
+        self._turns += 1
+        if self._turns >= LIVELOCK_TURNS:
+            if self._now - self._turned_at < _STANDSTILL:
+                raise LivelockError(f"{self._turns} turns of the loop and no time passes; {self._where()}")
+            self._turns, self._turned_at = 0, self._now
+
     def _idle(self, wait: Callable[[float], list[Any]], *, timers: bool) -> list[Any]:
         """Nothing is ready: waits for a thread, or jumps to the next timer."""
         if self._threads:
@@ -118,6 +143,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
+        if self.loop is not None:
+            self.loop._turn()
         if ready or timeout == 0 or self.loop is None:
             return ready
         return self.loop._idle(super().select, timers=timeout is not None)

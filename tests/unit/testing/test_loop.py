@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from atomesh.testing import DeadlockError, VirtualClock, VirtualTimeLoop, run_virtual
+from atomesh.testing import DeadlockError, LivelockError, VirtualClock, VirtualTimeLoop, run_virtual
 
 
 def test_an_hour_of_sleep_takes_no_time() -> None:
@@ -144,3 +144,27 @@ def test_a_loop_without_threads_left_jumps_again() -> None:
         assert loop.time() == 0.0
     finally:
         loop.close()
+
+
+def test_turns_that_take_no_time_are_found_out() -> None:
+    async def spin() -> None:
+        def again() -> None:
+            asyncio.get_running_loop().call_soon(again)
+
+        again()
+        await asyncio.Event().wait()
+
+    with pytest.raises(LivelockError, match="no time passes"):
+        run_virtual(spin())
+
+
+def test_a_timer_that_comes_a_hair_too_early_for_ever_is_found_out() -> None:
+    async def almost() -> None:
+        def again() -> None:
+            asyncio.get_running_loop().call_later(1e-12, again)  # less than a double can add to the time
+
+        again()
+        await asyncio.Event().wait()
+
+    with pytest.raises(LivelockError):
+        run_virtual(almost(), start=1e6)

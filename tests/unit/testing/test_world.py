@@ -24,6 +24,7 @@ from atomesh.testing.world import (
     Scenario,
     Spiky,
     Violation,
+    World,
     explain,
     random_scenario,
     run_world,
@@ -95,6 +96,18 @@ def test_what_broke_is_explained_with_seed_time_events_and_replay() -> None:
     assert "seed 17, at 1.250000 s of virtual time: a rule" in told
     assert "one        event" in told
     assert told.endswith("replay: python -m atomesh.testing.world --seed 17")
+
+
+def test_a_world_that_crashes_has_a_seed_a_time_and_last_events_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def crash(world: World) -> None:
+        await world.ground.clock.sleep(1)
+        raise LookupError("not there")
+
+    monkeypatch.setattr(World, "_settle", crash)
+    told = explain(run_world(SMALL))
+    assert "the world ends with LookupError: not there" in told
+    assert "seed 1, at " in told
+    assert "ends: OK" in told, "the events before it must be shown"
 
 
 def test_the_command_shows_one_world_and_its_digest() -> None:

@@ -100,7 +100,7 @@ class World:
         """Whether something is between two."""
         return self.network.blocked(one, other) or self.network.blocked(other, one)
 
-    async def run(self) -> Report:
+    async def run(self) -> None:
         """From the first start to the last stop."""
         looking = asyncio.create_task(self._look(), name="lookout")
         try:
@@ -115,6 +115,13 @@ class World:
             self._ended = True
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
+
+    def fail(self, error: Exception) -> None:
+        """The world has ended with an error of its own."""
+        self._violated(f"the world ends with {type(error).__name__}: {error}")
+
+    def report(self) -> Report:
+        """What became of it."""
         results: dict[str, int] = {}
         for call in self.book.calls.values():
             results[call.result] = results.get(call.result, 0) + 1
@@ -237,9 +244,11 @@ _LOST = ("CONNECTION_LOST", "AGENT_CRASHED", "CANCELLED", "REMOTE_ERROR")
 
 def run_world(scenario: Scenario) -> Report:
     """Runs a scenario from beginning to end, in virtual time of its own."""
+    worlds: list[World] = []
 
-    async def live() -> Report:
-        return await World(scenario).run()
+    async def live() -> None:
+        worlds.append(World(scenario))
+        await worlds[0].run()
 
     # Finalizers run when the collector says so, which is another time in every process.
     collects = gc.isenabled()
@@ -247,8 +256,13 @@ def run_world(scenario: Scenario) -> Report:
     muted = logging.getLogger("atomesh").level
     logging.getLogger("atomesh").setLevel(logging.CRITICAL)
     try:
-        return run_hosts(live())
+        run_hosts(live())
+    except Exception as error:  # whatever ends a world has a seed, a time and last events as well
+        if not worlds:
+            raise
+        worlds[0].fail(error)
     finally:
         logging.getLogger("atomesh").setLevel(muted)
         if collects:
             gc.enable()
+    return worlds[0].report()
