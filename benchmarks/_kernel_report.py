@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from rich.table import Table
 
@@ -11,6 +12,7 @@ from benchmarks._kernel_grid import LINKERD_SAID
 from benchmarks._kernel_run import LATE
 from benchmarks._policy_report import FIGURES, Result
 from benchmarks._report import table
+from benchmarks._traces import Plan
 
 BESIDE = 1.1
 """What late binding's p99 may be over the best other policy's where round trips are long."""
@@ -46,27 +48,26 @@ def show_over(results: Sequence[Result], limit: float) -> Table:
 
 
 def show_long(results: Sequence[Result], mean_cost: float) -> Table:
-    """Each policy's p99 of wait / slowdown where round trips are long, and late binding over the best other."""
-    policies = [LATE, *(policy for policy in dict.fromkeys(one.policy for one in results) if policy != LATE)]
-    made = table("long round trips: p99 wait / p99 slowdown over the central queue", "cell", *policies, "over the best")
-    by = {(one.round_trip, one.plan, one.policy): one for one in results}
-    for round_trip, plan in dict.fromkeys((one.round_trip, one.plan) for one in results):
-        here = {policy: by[round_trip, plan, policy] for policy in policies if (round_trip, plan, policy) in by}
-        cells = [f"{_short(ratio(one, 'p99_wait'))} / {_short(ratio(one, 'p99_slowdown'))}" for one in here.values()]
-        name = f"{round_trip / mean_cost:.0%} of a service: {plan}"
-        made.add_row(name, *cells, _beside(here))
+    """Late binding where round trips are long, and the policy that is best there beside it, for each figure."""
+    heads = ("late: p99 wait", "best other", "late: p99 slowdown", "best other")
+    made = table("long round trips: over the central queue", "cell", *heads, "late over best")
+    cells: dict[tuple[float, Plan], list[Result]] = {}
+    for one in results:
+        cells.setdefault((one.round_trip, one.plan), []).append(one)
+    for (round_trip, plan), here in cells.items():
+        late = next((one for one in here if one.policy == LATE), None)
+        others = [one for one in here if one.policy != LATE]
+        if late is None or not others:
+            continue
+        row, shares = [], []
+        for figure in ("p99_wait", "p99_slowdown"):
+            best = min(others, key=partial(ratio, figure=figure))
+            row += [_short(ratio(late, figure)), f"{_short(ratio(best, figure))} ({best.policy})"]
+            shares.append(ratio(late, figure) / ratio(best, figure))
+        colour = "green" if max(shares) <= BESIDE else "red"
+        said = f"[{colour}]{shares[0]:.2f}, {shares[1]:.2f}[/{colour}]"
+        made.add_row(f"{round_trip / mean_cost:.0%} of a service: {plan}", *row, said)
     return made
-
-
-def _beside(here: Mapping[str, Result]) -> str:
-    if LATE not in here or len(here) < 2:
-        return ""
-    found = []
-    for figure in ("p99_wait", "p99_slowdown"):
-        best = min(ratio(one, figure) for policy, one in here.items() if policy != LATE)
-        found.append(ratio(here[LATE], figure) / best)
-    colour = "green" if max(found) <= BESIDE else "red"
-    return f"[{colour}]{found[0]:.2f} / {found[1]:.2f}[/{colour}]"
 
 
 def show_linkerd(found: Mapping[str, float]) -> Table:
