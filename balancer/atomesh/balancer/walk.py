@@ -12,8 +12,8 @@ from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.hedge import goes_on, pay
 from atomesh.balancer.metrics import ClientMetrics, reason_of
-from atomesh.balancer.picks import Pick
-from atomesh.balancer.retry import History, Next, decide
+from atomesh.balancer.picks import Grant, Pick
+from atomesh.balancer.retry import RETRY_BACKOFF, History, Next, decide
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.work import Answer, Work
 from atomesh.core import errors
@@ -28,6 +28,8 @@ class Walk:
     """The attempts of one call; the call keeps those that failed."""
 
     __slots__ = (
+        "_broken",
+        "_broken_last",
         "_budget",
         "_clock",
         "_executed",
@@ -59,6 +61,9 @@ class Walk:
         self._refused = 0
         self._executed = 0
         self._hedged = False
+        self._broken = 0
+        """Refusals for want of a slot that had been granted, and the last of them."""
+        self._broken_last: AtomeshError | None = None
         self._settled = False
         """The call has its answer, or an error that no other attempt would mend."""
 
@@ -89,6 +94,7 @@ class Walk:
         series.unary_began()
         failure: AtomeshError | None = _WENT_AWAY  # unless it ends otherwise
         answer: Answer | None = None
+        grant: Grant | None = None
         try:
             subchannel = self._fleet.subchannel(address)
             grant, pick.grant = pick.grant, None
@@ -105,6 +111,8 @@ class Walk:
             raise failure from None
         except AtomeshError as error:
             failure = error
+            if grant is not None and isinstance(error, errors.NoFreeSlot):
+                self._broken, self._broken_last = self._broken + 1, error
             self._settled = self._settled or not goes_on(error)
             raise
         finally:
@@ -190,6 +198,10 @@ class Walk:
             alone = len(self._fleet.balancer.candidates) == 1
             self.call.tried = () if alone else (pick.candidate,)
             await self._clock.sleep(decision.delay)
+        if error is self._broken_last:
+            # It had lapsed, or the endpoint does not mean what it says: then this would go round and round.
+            delay = RETRY_BACKOFF.delay(self._broken, self._rng)
+            await self._clock.sleep(min(delay, self.call.deadline - now))
 
 
 async def _first_good(tasks: Collection[asyncio.Task[Answer]]) -> asyncio.Task[Answer]:

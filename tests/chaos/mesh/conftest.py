@@ -252,11 +252,6 @@ class Program:
         assert line, f"{self._command[1]} ended without a word"
         return json.loads(line)
 
-    def cpu(self) -> float:
-        """Seconds of CPU time that it has used."""
-        ticks = (Path("/proc") / str(self.process.pid) / "stat").read_text().rpartition(")")[2].split()
-        return (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK")
-
     async def ask(self) -> Any:
         """Has it say how it is."""
         assert self.process.stdin is not None

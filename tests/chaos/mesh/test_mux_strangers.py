@@ -101,10 +101,11 @@ async def test_endpoints_that_lie_about_their_slots_or_never_grant_one_cost_no_c
         assert min(where[address] for address in (said["more"], said["fewer"], *(e.address for e in m.endpoints))) > 0
 
 
-async def test_where_no_slot_is_ever_granted_calls_end_at_their_deadline_unexecuted_and_the_cpu_is_idle(
-    mesh: Callable[..., Any], program: Callable[..., Any]
+@pytest.mark.parametrize("kind", ["never", "promises"])
+async def test_where_no_slot_is_ever_to_be_had_calls_end_at_their_deadline_unexecuted_and_do_not_go_round(
+    mesh: Callable[..., Any], program: Callable[..., Any], kind: str
 ) -> None:
-    async with mesh("Task", endpoints=0) as m, program("mux_liar.py", m.registry.address, "never") as liar:
+    async with mesh("Task", endpoints=0) as m, program("mux_liar.py", m.registry.address, kind) as liar:
         await liar.said()
         async with Client(m.registry.address) as client:
 
@@ -115,8 +116,9 @@ async def test_where_no_slot_is_ever_granted_calls_end_at_their_deadline_unexecu
                     return error
                 return None
 
-            begun, cpu = SYSTEM_CLOCK.now(), liar.cpu()
+            begun = SYSTEM_CLOCK.now()
             ends = await asyncio.gather(*(call() for _ in range(20)))
             assert SYSTEM_CLOCK.now() - begun < 1.5 + BUSY, "a call never hangs past its deadline"
             assert all(end is not None and end.executed is False for end in ends), ends
-            assert liar.cpu() - cpu < 1.0, "it is not asked in a loop"
+            tries = max(len(end.attempts) for end in ends if end is not None)
+            assert tries < 30, f"one call was tried {tries} times: who breaks its word is asked less and less"
