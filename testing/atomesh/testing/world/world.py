@@ -25,6 +25,7 @@ SETTLE_SECONDS = 700.0
 """After the last fault, for every slot to be of use again. An endpoint that was
 ejected five times in a row is out for 160 s, six times for 300."""
 ROUND_SECONDS = 2.0
+MAX_ROUND_SECONDS = 30.0
 QUIET_SECONDS = 1.0
 """For the last grants to come back, or to lapse; after faults it takes TROUBLE."""
 END_SECONDS = 60.0
@@ -73,7 +74,7 @@ class World:
         self._callers = Callers(self)
         self._lookout = Lookout(self)
         self._faulty = 0
-        self._quiet_since = 0.0
+        self._quiet_since = float("-inf")
         self._ended = False
 
     @property
@@ -184,13 +185,14 @@ class World:
 
     async def _settle(self) -> None:
         """Fills all slots at once, until that works: what leaked in the faults never comes back."""
-        until = self.ground.clock.now() + SETTLE_SECONDS
+        until, pause = self.ground.clock.now() + SETTLE_SECONDS, ROUND_SECONDS
         while not await self._fills_all_slots():
             if self.ground.clock.now() > until:
                 idle = ", ".join(f"{each.name} {each.most_at_once} of {each.slots}" for each in self.endpoints)
                 self._violated(f"{SETTLE_SECONDS:g} s after the last fault not all slots are of use ({idle})")
                 return
-            await self.ground.clock.sleep(ROUND_SECONDS)
+            await self.ground.clock.sleep(pause)
+            pause = min(2 * pause, MAX_ROUND_SECONDS)
 
     async def _fills_all_slots(self) -> bool:
         for endpoint in self.endpoints:
