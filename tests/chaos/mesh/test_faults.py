@@ -113,7 +113,11 @@ async def test_a_call_that_must_not_run_twice_never_does(mesh: Callable[..., Any
         assert all(isinstance(error, ConnectionLost) for error in load.failed.values()), (
             "only what was cut off may fail"
         )
-        assert len(load.failed) <= 3 * 8, "at most what the killed endpoints had in their slots"
+        ran = sum(name in runs for name in load.failed)
+        assert ran <= 3 * 2 * 8, "what the killed endpoints had in their slots, or on its way back, has run for nothing"
+        # Work of 2 ms is short beside the round trip, so calls bind early: some wait at the endpoint, at most twice its
+        # slots (balancer/binding.py), and whoever sent them cannot know that they have not run.
+        assert len(load.failed) <= 3 * (8 + 2 * 8), "and at most what they had there fails"
 
 
 async def test_calls_go_on_while_the_registry_is_away_and_it_is_complete_soon_after(mesh: Callable[..., Any]) -> None:
