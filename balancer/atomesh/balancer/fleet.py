@@ -22,7 +22,7 @@ from atomesh.core.clock import Clock
 from atomesh.core.contract import Contract, known_class
 from atomesh.core.endpoint import Endpoint
 from atomesh.rpc.credentials import Credentials
-from atomesh.rpc.mux.client import ClientStream
+from atomesh.rpc.mux.client_stream import ClientStream
 from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.tasks import Tasks
 from atomesh.v1 import mux_pb2

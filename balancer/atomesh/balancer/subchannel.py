@@ -21,7 +21,8 @@ from atomesh.core.errors import AtomeshError, Cancelled, ConnectionLost, Message
 from atomesh.core.status import from_status
 from atomesh.rpc.channel import MAX_STATUS_BYTES, from_rpc_error
 from atomesh.rpc.credentials import Credentials
-from atomesh.rpc.mux.client import ClientStream, MuxClient
+from atomesh.rpc.mux.client import MuxClient
+from atomesh.rpc.mux.client_stream import ClientStream
 from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.v1 import agent_pb2, agent_pb2_grpc, mux_pb2
 

@@ -14,8 +14,9 @@ endpoint is idle. Waits are then those of one central queue, without a broker.
 `slots`         what both sides of the endpoint agree on: claims to its slots
 `parts`         large payloads cut into parts, and put together again. Pure
 `deadlines`     which calls are out of time. Pure
-`client`        the shell: opens streams, opens them again, rotates them
-`server`        the shell: one stream served
+`client_stream` the shell around the client's end: one stream
+`client`        keeps one open: opens it, opens it again, rotates it
+`server`        the shell around the endpoint's end: one stream served
 =============== ==============================================================
 
 The pure ends take frames and `now` and give frames and events; the shells
