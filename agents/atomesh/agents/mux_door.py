@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import DecodeError, Message
@@ -83,7 +84,12 @@ class MuxDoor:
     """Mux for all agents of the process."""
 
     def __init__(
-        self, agents: Mapping[str, ServedAgent], series: MethodSeries, guard: Guard, max_age: float | None = None
+        self,
+        agents: Mapping[str, ServedAgent],
+        series: MethodSeries,
+        guard: Guard,
+        max_age: float | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         """`guard` lets each call's credentials pass.
 
@@ -93,7 +99,7 @@ class MuxDoor:
         self._agents = agents
         self._series = series
         self._max_age = max_age
-        self._rng = random.SystemRandom()  # who can guess a mux's id can use its grants
+        self._rng = rng or random.Random()
         self._streams: dict[ServedStream, ServedAgent] = {}
         self._claims: dict[bytes, Claim] = {}
 
@@ -107,7 +113,7 @@ class MuxDoor:
         if first is EOF:
             return
         served = self._agent(first)
-        name = self._rng.randbytes(16)
+        name = secrets.token_bytes(16)  # who can guess a mux's id can use its grants
         stream = self._stream(served, first.open, name)
         self._streams[stream] = served
         self._claims[name] = stream.end.claim

@@ -76,7 +76,7 @@ class AgentServer:
         self._settings, said = split_options(options)
         self._clock = clock
         self._network = network
-        rng = rng or random.Random()
+        self._rng = rng = rng or random.Random()
         self.metrics = CollectorRegistry()
         """What /metrics shows; register collectors of your own here."""
         self.instance_id = new_instance_id()
@@ -198,7 +198,7 @@ class AgentServer:
         registry = None if self._client is None or self._registrar is None else (self._client, self._registrar)
         execute = metrics.method("unary", "atomesh.v1.AgentService", "Execute")  # a call in a mux is one of these
         guard = settings.credentials.check_token if settings.guard_calls else anybody
-        mux = MuxDoor(self.agents, execute, guard, settings.max_connection_age)
+        mux = MuxDoor(self.agents, execute, guard, settings.max_connection_age, self._rng)
         self._server.at_stop.append(mux.finish)
         self._drainer = Drainer(
             self.agents,
