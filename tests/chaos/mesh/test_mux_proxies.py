@@ -130,13 +130,16 @@ async def test_calls_that_may_run_twice_survive_a_proxy_that_cuts_every_connecti
 ) -> None:
     async with Proxy(max_age=2.0) as first, Proxy(max_age=2.0) as last:
         behind = [first.address, last.address]
-        async with mesh("Echo", endpoints=2, behind=behind) as m, Client(m.registry.address) as client:
+        flags = ["--slots", "16"]
+        async with mesh("Task", endpoints=2, flags=flags, behind=behind) as m, Client(m.registry.address) as client:
             first.port, last.port = (member.port for member in m.endpoints)
-            async with traffic(client, "echo", callers=24) as load:
+            large = traffic(client, "task", callers=4, content="long 300000")  # which comes in parts
+            async with traffic(client, "task", callers=20) as load, large:
                 await load.more(10)
                 begun = SYSTEM_CLOCK.now()
                 await SYSTEM_CLOCK.sleep(5)
-            assert load.failed == {}, f"{len(load.failed)} of {len(load.answered)} calls failed"
+            assert load.failed == large.failed == {}, f"{len(load.failed)} of {len(load.answered)} calls failed"
+            assert len(large.answered) > 10
             assert min(first.connections, last.connections) >= 3, "it is connected to again within seconds"
             rates = [load.rate(begun + second, begun + second + 1) for second in range(5)]
             assert min(rates) > 0, f"no second may be without an answer: {rates}"

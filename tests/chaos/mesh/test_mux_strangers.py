@@ -41,7 +41,7 @@ async def test_a_client_that_floods_demands_leaves_others_their_share(
                 async with program("mux_flood.py", m.endpoints[0].address, "task", kind, 1) as flood:
                     await flood.said()
                     flooded = SYSTEM_CLOCK.now()
-                    await SYSTEM_CLOCK.sleep(2)
+                    await SYSTEM_CLOCK.sleep(1.5)
                     shares[kind] = load.rate(flooded, SYSTEM_CLOCK.now()) / alone
                 await load.more(20)
         # A flood has as many places in the queue as a mux may have, others have as many as they want.
@@ -65,7 +65,7 @@ async def test_clients_that_send_and_do_not_read_cost_bounded_memory_and_hold_up
             # 4,000 calls for 100 kB each: 400 MB, had it all been made and kept.
             async with program("mux_flood.py", endpoint.address, "task", "deaf", 4) as deaf:
                 await deaf.said()
-                most, until = before, SYSTEM_CLOCK.now() + 3
+                most, until = before, SYSTEM_CLOCK.now() + 2.5
                 while SYSTEM_CLOCK.now() < until:
                     most = max(most, resident(endpoint.pid))
                     await SYSTEM_CLOCK.sleep(0.05)
