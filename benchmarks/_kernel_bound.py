@@ -22,7 +22,8 @@ from atomesh.core.endpoint import Endpoint
 from atomesh.core.errors import AtomeshError, Draining
 from atomesh.core.updates import Added, Position, Removed, WatchEvent
 from benchmarks._kernel import Kernel, Network, Wire
-from benchmarks._kernel_mesh import AGENT, PATIENCE, Counts, Duration, Finished
+from benchmarks._kernel_mesh import PATIENCE, Counts, Finished
+from benchmarks._kernel_site import AGENT, Duration
 from benchmarks._traces import Site
 
 MANY = 1_000_000

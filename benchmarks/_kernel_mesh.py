@@ -1,9 +1,9 @@
-"""The mesh in the world of events: its own Balancer, ClientEnds, ServerEnds and Admission, moved by no loop.
+"""The mesh's clients in the world of events: its own Balancer and ClientEnds, moved by no loop.
 
 What the shells do is done here step by step as they do it (balancer.fleet and
-walk, rpc.mux.client and server, agents.mux_door): submit, send, park and
-demand, use a grant or give it back, run in a slot, reply. A shell's tasks run
-after the callback that wakes them; so does here what follows a frame.
+walk, rpc.mux.client): submit, send, park and demand, use a grant or give it back.
+A shell's tasks run after the callback that wakes them; so does here what follows
+a frame. The endpoints are in `_kernel_site.py`.
 """
 
 from __future__ import annotations
@@ -12,32 +12,26 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atomesh.agents.admission import Admission, Asking, Place, Waiter
 from atomesh.balancer.balancer import Balancer
 from atomesh.balancer.budget import RetryBudget
 from atomesh.balancer.candidate import SubchannelState
 from atomesh.balancer.picks import Assignment, MuxView, Pick
 from atomesh.balancer.retry import History, Next, decide
 from atomesh.balancer.waiting import Call
-from atomesh.core.endpoint import Endpoint
 from atomesh.core.errors import AtomeshError, Draining, NoFreeSlot
 from atomesh.core.updates import Added, Position, Removed, WatchEvent
 from atomesh.rpc.mux.client_end import ClientEnd, Sent
-from atomesh.rpc.mux.server_end import Execution, ServerEnd
+from atomesh.rpc.mux.server_end import ServerEnd
 from atomesh.v1 import mux_pb2
 from benchmarks._kernel import Kernel, Network, Wire
-from benchmarks._traces import Site
+from benchmarks._kernel_site import AGENT, FULL, TICK, MeshSite
 
-AGENT = "work"
 PATIENCE = 1e6
 """Seconds until a call's deadline: nobody gives up, for waits are what is measured."""
 _SAMPLED_EVERY = 0.001  # as balancer.fleet
-_TICK = 0.001  # as the shells: a timer is late rather than early
 
 Finished = Callable[[int], None]
 """Told which call has its answer."""
-Duration = Callable[[int, float], float]
-"""How long a call runs that begins then."""
 
 
 @dataclass(slots=True)
@@ -47,127 +41,6 @@ class Counts:
     rejects: int = 0
     granted: int = 0
     returned: int = 0
-
-
-class MeshSite:
-    """An endpoint: an Admission, and a ServerEnd for each stream."""
-
-    def __init__(self, kernel: Kernel, number: int, site: Site, duration: Duration, rng: random.Random) -> None:
-        """`duration` says how long a call of the trace runs here."""
-        self.kernel = kernel
-        self.number = number
-        self.site = site
-        self.weight = 1.0
-        """What its operator says of its speed."""
-        self.admission = Admission(AGENT, site.slots, rng=rng)
-        self.most = 0
-        """Executions at once, at most."""
-        self.generation = 0
-        """Instances that have come and gone."""
-        self._duration = duration
-        self._muxes: set[Mux] = set()
-        self._timer_at = 0.0
-
-    @property
-    def address(self) -> str:
-        """Where."""
-        return f"site-{self.number}:1"
-
-    def endpoint(self) -> Endpoint:
-        """As the registry tells of it."""
-        return Endpoint(AGENT, self.address, f"{self.number}-{self.generation}", slots=self.site.slots)
-
-    def leave(self) -> None:
-        """Takes nothing new."""
-        self.admission.draining = True
-        for mux in self._muxes:
-            mux.server.drain()
-        self.flush()
-
-    def come_back(self) -> None:
-        """Another instance in its place; what the last one runs still has its slots."""
-        self.admission.draining = False
-        self.generation += 1
-
-    def open(self, mux: Mux, opening: mux_pb2.MuxOpen) -> ServerEnd:
-        """The endpoint's end of a stream."""
-        self._muxes.add(mux)
-        hello = mux_pb2.MuxHello(slots=self.site.slots, weight=self.weight)
-        return ServerEnd(self.admission, opening, hello)
-
-    def close(self, mux: Mux) -> None:
-        """The stream has ended."""
-        if mux in self._muxes:
-            self._muxes.discard(mux)
-            mux.server.gone(self.kernel.now)
-            self.flush()
-
-    def receive(self, mux: Mux, frame: mux_pb2.MuxRequest) -> None:
-        """A frame has come."""
-        now = self.kernel.now
-        received = mux.server.receive(frame, now)
-        for execution in received.start:
-            self._run(mux, execution, 0.0)
-        for execution in received.wait:
-            self._wait(mux, execution)
-        for execution, why in received.refuse:
-            mux.server.refuse(execution, why.encode())
-        self.most = max(self.most, self.admission.in_flight)
-        self.flush()
-
-    def _wait(self, mux: Mux, execution: Execution) -> None:
-        """As agents.served does for a call that waits: the queue of stock clients, patient for a second."""
-        now = self.kernel.now
-        if self.admission.try_enter():
-            self._run(mux, execution, 0.0)
-            return
-        decision = self.admission.ask(Asking(execution.deadline), now)
-        if not isinstance(decision, Waiter):
-            mux.server.fail(execution, b"full")
-            return
-        decision.wake = lambda: self.kernel.after(0.0, self._woken, mux, execution, decision)
-        self.kernel.at(decision.until, self._woken, mux, execution, decision)
-
-    def _woken(self, mux: Mux, execution: Execution, waiter: Waiter) -> None:
-        if waiter.place is Place.GONE:
-            return
-        if waiter.place is Place.GRANTED:
-            waiter.place = Place.GONE
-            self._run(mux, execution, self.kernel.now - waiter.since)
-        else:
-            self.admission.give_up(waiter, self.kernel.now)
-            mux.server.fail(execution, b"full")
-        self.flush()
-
-    def _run(self, mux: Mux, execution: Execution, waited: float) -> None:
-        seconds = self._duration(int.from_bytes(execution.input), self.kernel.now)
-        self.most = max(self.most, self.admission.in_flight)
-        self.kernel.after(seconds, self._finish, mux, execution, seconds, waited)
-
-    def _finish(self, mux: Mux, execution: Execution, seconds: float, waited: float) -> None:
-        now = self.kernel.now
-        self.admission.leave(seconds, now)
-        reply = mux.server.reply(execution, execution.input, now)
-        if reply is not None:
-            reply.execution_us, reply.queue_us = int(seconds * 1e6), int(waited * 1e6)
-        mux.server.left(execution)
-        self.flush()
-
-    def flush(self) -> None:
-        """Sends whatever there is to say, to anybody."""
-        now = self.kernel.now
-        for mux in sorted(self._muxes, key=lambda mux: mux.index):
-            while (frame := mux.server.take(now)) is not None:
-                mux.down.send(frame)
-        due = self.admission.next_event()
-        if due is not None and self._timer_at <= now:
-            self._timer_at = max(due, now) + _TICK
-            self.kernel.at(self._timer_at, self._tick)
-
-    def _tick(self) -> None:
-        self._timer_at = 0.0
-        self.admission.tick(self.kernel.now)
-        self.flush()
 
 
 class Mux:
@@ -213,7 +86,7 @@ class Mux:
             self._kernel.after(self._latency, self.site.close, self)
         due = self.end.next_event()
         if due is not None and due < now + PATIENCE / 2 and not self._timer_at:
-            self._timer_at = max(due, now) + _TICK
+            self._timer_at = max(due, now) + TICK
             self._kernel.at(self._timer_at, self._tick)
 
     def _tick(self) -> None:
@@ -347,7 +220,7 @@ class MeshClient:
             self.look(mux)
         for sent, reply, _ in received.ended:
             if reply.status:
-                full = reply.status == b"full"
+                full = reply.status == FULL
                 self._ended(sent, NoFreeSlot("full") if full else Draining("it drains"))
             else:
                 self._went_well(sent, reply.execution_us / 1e6, reply.queue_us / 1e6)

@@ -11,7 +11,8 @@ from atomesh.balancer import POLICIES
 from benchmarks._central import Served
 from benchmarks._kernel import Kernel, Network
 from benchmarks._kernel_bound import BoundClient, BoundSite
-from benchmarks._kernel_mesh import Counts, MeshClient, MeshSite
+from benchmarks._kernel_mesh import Counts, MeshClient
+from benchmarks._kernel_site import MeshSite
 from benchmarks._traces import Trace
 
 LATE = "late_binding"

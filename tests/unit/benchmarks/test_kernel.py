@@ -10,7 +10,7 @@ import pytest
 from atomesh.balancer import POLICIES
 from benchmarks._central import Served, central
 from benchmarks._kernel import Kernel, Network, Wire
-from benchmarks._kernel_run import World
+from benchmarks._kernel_run import START, World
 from benchmarks._score import score
 from benchmarks._traces import Arrival, Plan, Site, Trace, make, poisson
 
@@ -43,7 +43,8 @@ def erlang_wait(load: float, slots: int) -> float:
 
 
 def test_events_happen_in_the_order_of_their_times_and_then_of_their_asking() -> None:
-    kernel, seen = Kernel(), []
+    kernel = Kernel()
+    seen: list[str] = []
     for name, at in (("late", 2.0), ("first", 1.0), ("second", 1.0)):
         kernel.at(at, seen.append, name)
     kernel.run(lambda: True)
@@ -52,14 +53,16 @@ def test_events_happen_in_the_order_of_their_times_and_then_of_their_asking() ->
 
 
 def test_nothing_happens_in_the_past() -> None:
-    kernel, seen = Kernel(), []
+    kernel = Kernel()
+    seen: list[float] = []
     kernel.at(3.0, lambda: kernel.at(1.0, lambda: seen.append(kernel.now)))
     kernel.run(lambda: True)
     assert seen == [3.0], "what is asked for too late happens now"
 
 
 def test_frames_arrive_in_order_however_much_their_latency_varies() -> None:
-    kernel, seen = Kernel(), []
+    kernel = Kernel()
+    seen: list[tuple[int, float]] = []
     wire: Wire[int] = Wire(kernel, Network(0.001, 0.01), random.Random(3), lambda n: seen.append((n, kernel.now)))
     for number in range(50):
         kernel.at(number * 0.001, wire.send, number)
@@ -98,7 +101,12 @@ def test_an_endpoint_that_is_away_runs_nothing_new() -> None:
     world = World(Trace(arrivals, (Site(2), away)), "late_binding", Network(), 1)
     begun: list[float] = []
     ran_on = world.sites[1]._duration
-    world.sites[1]._duration = lambda call, now: begun.append(now - 10.0) or ran_on(call, now)
+
+    def noted(call: int, now: float) -> float:
+        begun.append(now - START)
+        return float(ran_on(call, now))
+
+    world.sites[1]._duration = noted
     world.run()
     assert begun, "it is used while it is there"
     inside = [at for at in begun if 0.0 <= at < 1.0 or 2.0 <= at < 3.0]
