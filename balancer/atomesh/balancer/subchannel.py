@@ -138,7 +138,10 @@ class Subchannel:
         if isinstance(grant, ClientStream) and self._streams.ready:
             request.grant = grant.use()
         elif isinstance(grant, ClientStream):
-            grant.give_back()  # it could lapse while the connection is made, and take our demands there with it
+            # It could lapse while the connection is made, and take our demands there with it.
+            # The call may come before the slot is free again: let it wait there for that.
+            grant.give_back()
+            request.request.no_wait = False
         self._in_flight += 1
         return self._streams.open(request, deadline - self._now(), self._left)
 
