@@ -97,6 +97,8 @@ class _Member:
         self.name = name
         self.host = ground.network.host(name)
         self.running: Any = None
+        self.late_until = 0.0
+        """It stood still, and needs a moment to catch up."""
 
     @property
     def address(self) -> str:
@@ -227,8 +229,6 @@ class ClientMember(_Member):
         self.removed: dict[str, float] = {}
         """Since when this client knows that there is nothing at an address any more."""
         self.view = View(self._misinformed)
-        self.late_until = 0.0
-        """It stood still, and needs a moment to catch up."""
 
     async def start(self) -> None:
         """Makes the client."""

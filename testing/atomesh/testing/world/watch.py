@@ -178,6 +178,9 @@ class Lookout:
         if client is None or (since := client.removed.get(address)) is None:
             return
         now = self._world.ground.clock.now()
+        endpoint = next((each for each in self._world.endpoints if each.address == address), None)
+        if endpoint is not None and (endpoint.host.paused or now < endpoint.late_until):
+            return  # picked before, and held up by an endpoint that did not read
         if now - since > LAG:
             self._world.book.violated(
                 now, f"{client.name} calls {address}, {now - since:.3f} s after it heard it is gone"

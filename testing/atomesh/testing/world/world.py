@@ -93,9 +93,8 @@ class World:
         return member
 
     def excuse(self, name: str) -> None:
-        """A client that stood still ends its calls late."""
-        if isinstance(member := self._members[name], ClientMember):
-            member.late_until = self.ground.clock.now() + 2 * LOOKS
+        """Who stood still is late with what it does next, and with what was on its way to it."""
+        self._members[name].late_until = self.ground.clock.now() + 2 * LOOKS + 10 * self.scenario.link.mean
 
     def apart(self, one: str, other: str) -> bool:
         """Whether something is between two."""
