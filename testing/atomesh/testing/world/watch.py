@@ -160,17 +160,18 @@ class Lookout:
         """A grant is used or given back at once; one that is kept is a slot that nobody has."""
         for call, audit in self._muxes.items():
             # What is granted to a stream whose end is on its way becomes void with it.
-            if call.done or call.half_closed or call.channel.host.paused:
+            if call.done or call.half_closed:
+                continue
+            host, endpoint = call.channel.host, self._at(call.channel.address)
+            if host.paused or endpoint is None or not endpoint.well or self._world.apart(host.name, endpoint.name):
                 continue
             # What is large goes first, a window at a time.
-            patience = HELD + ROUND_TRIPS * self._round_trip(call)
+            patience = HELD + ROUND_TRIPS * self._world.network.round_trip(host.name, endpoint.name)
             if (held := audit.held_for()) > patience:
                 self._breaks(call, f"it has kept a grant for {held:.3f} s")
 
-    def _round_trip(self, call: ClientRpc) -> float:
-        client, address = call.channel.host.name, call.channel.address
-        endpoint = next((each for each in self._world.endpoints if each.address == address), None)
-        return 0.0 if endpoint is None else self._world.network.round_trip(client, endpoint.name)
+    def _at(self, address: str) -> EndpointMember | None:
+        return next((endpoint for endpoint in self._world.endpoints if endpoint.address == address), None)
 
     def _picked(self, call: ClientRpc) -> None:
         host, address = call.channel.host, call.channel.address
@@ -178,7 +179,7 @@ class Lookout:
         if client is None or (since := client.removed.get(address)) is None:
             return
         now = self._world.ground.clock.now()
-        endpoint = next((each for each in self._world.endpoints if each.address == address), None)
+        endpoint = self._at(address)
         if endpoint is not None and (endpoint.host.paused or now < endpoint.late_until):
             return  # picked before, and held up by an endpoint that did not read
         if now - since > LAG:
