@@ -29,13 +29,16 @@ SPREAD = 2.0
 ERRORS = 2.5
 """Standard errors that count. At 2 one endpoint in twenty is misjudged at any time;
 at 3 a slow one is used half as long again before it is found."""
+SHORTEST = 1e-3
+"""Seconds; what is done sooner is done at once. Below it a machine's noise is larger
+than any difference between endpoints, and nobody waits for it."""
 _STEP = math.log(2) / 2  # weights move by half octaves: finer ones would make pickers anew for noise
 
 
 def learn(candidate: Candidate, seconds: float) -> None:
     """An execution at the endpoint took so long, by its own clock."""
     samples = candidate.samples = min(candidate.samples + 1, MEMORY)
-    candidate.pace_ln += (math.log(max(seconds, 1e-6)) - candidate.pace_ln) / samples
+    candidate.pace_ln += (math.log(max(seconds, SHORTEST)) - candidate.pace_ln) / samples
 
 
 def reweigh(candidates: Collection[Candidate]) -> bool:
