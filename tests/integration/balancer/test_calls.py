@@ -162,6 +162,10 @@ async def test_every_policy_reaches_every_endpoint(mesh: Mesh, text: Text, at_on
         counts = Counter(reply.info.endpoint for reply in replies)
         if policy in ("random", "p2c", "peak_ewma"):
             assert counts.keys() == {server.address for server in servers}, "whoever draws must draw each of them"
+        elif (
+            policy == "late_binding"
+        ):  # it finds that the way is long beside an echo, binds early, and turns begin anew
+            assert set(counts.values()) <= {8, 9, 10, 11, 12}, "idle equals must take turns"
         else:
             assert counts == {server.address: 10 for server in servers}, "idle equals must take turns"
 
