@@ -98,10 +98,17 @@ class Lookout:
         patience = STARVED + ROUND_TRIPS * self._world.network.round_trip(client.name, endpoint.name)
         if now - since > patience + (0.0 if self._world.scenario.mux else HINT):
             self._since[key] = now
+            if self._dawdles(client):
+                return
             waited = f"{now - since:.2f} s"
             self._world.book.violated(
                 now, f"calls wait at {client.name} for {waited} with a slot free at {endpoint.name}"
             )
+
+    def _dawdles(self, client: ClientMember) -> bool:
+        """Whether it reads a stream slowly: the slot counts as taken by it until it has read the end."""
+        calls = self._world.book.calls.values()
+        return any(call.dawdles and call.ended is None and call.client == client.name for call in calls)
 
     def _waits(self, client: ClientMember) -> bool:
         return any(fleet.balancer.waiting for fleet in self._fleets(client))
