@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from google.protobuf.wrappers_pb2 import StringValue
 
 from atomesh.core.errors import AtomeshError
+from atomesh.testing.world.digger import AGENT
 from atomesh.testing.world.invariants import CallRecord
 from atomesh.testing.world.jobs import Job
-from atomesh.testing.world.members import AGENT, ClientMember
+from atomesh.testing.world.members import ClientMember
 from atomesh.testing.world.scenario import MOST_BYTES, Scenario
 
 if TYPE_CHECKING:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf.wrappers_pb2 import Int32Value, StringValue
-
-from atomesh.agents import AgentFailed, AgentServer, ExecutionContext, StreamingAgent
+from atomesh.agents import AgentServer
 from atomesh.balancer.client import Client
 from atomesh.balancer.resolver import RegistryResolver
 from atomesh.core.clock import Clock
@@ -19,14 +17,13 @@ from atomesh.core.endpoint import Endpoint
 from atomesh.core.updates import Added, Changed, Removed, Reset, WatchEvent
 from atomesh.registry.server import RegistryServer
 from atomesh.registry.storage import MemoryStorage
-from atomesh.testing.memory import Host, MemoryNetwork
+from atomesh.testing.memory import MemoryNetwork
+from atomesh.testing.world.digger import Digger
 from atomesh.testing.world.invariants import Book
-from atomesh.testing.world.jobs import Job
 from atomesh.testing.world.profiles import Failures
 from atomesh.testing.world.scenario import Scenario
 from atomesh.testing.world.view import View
 
-AGENT = "digger"
 PORT = 7400
 _KILL_SECONDS = 10.0  # for the tasks of a dead process to end
 
@@ -49,44 +46,6 @@ class Ground:
     def say(self, who: str, what: str) -> None:
         """Into the trace."""
         self.book.trace.add(who, what)
-
-
-class Digger(StreamingAgent[StringValue, Int32Value, StringValue]):
-    """Takes a Job, works for as long as that says at its endpoint's pace, and gives its chunks by number."""
-
-    name = AGENT
-
-    def __init__(self, member: EndpointMember, host: Host) -> None:
-        """Of this endpoint, as long as this host lives."""
-        self._member = member
-        self._host = host
-
-    async def stream(self, input: StringValue, context: ExecutionContext) -> AsyncIterator[Int32Value | StringValue]:
-        """The work."""
-        del context
-        job = Job.read(input.value)
-        member, heard, book = self._member, self._host, self._member.ground.book
-        if heard.alive:
-            book.execution_began(member.name, member.slots, job.number, member.ground.clock.now())
-            member.most_at_once = max(member.most_at_once, member.slots - member.free)
-        how = "cut off"
-        try:
-            for chunk in range(job.chunks):
-                await self._work(job)
-                yield Int32Value(value=chunk)
-            await self._work(job)
-            failed = member.failures.draw(member.rng)
-            how = "failed" if failed else "done"
-        finally:
-            if heard.alive:
-                book.execution_ended(member.name, job.number, how)
-        if failed:
-            raise AgentFailed(f"call {job.number} hit rock")
-        yield StringValue(value=job.output)
-
-    async def _work(self, job: Job) -> None:
-        member = self._member
-        await member.ground.clock.sleep(job.seconds / (job.chunks + 1) * member.slowness)
 
 
 class _Member:

@@ -13,7 +13,8 @@ from atomesh.balancer.availability import Availability, availability
 from atomesh.balancer.fleet import Fleet
 from atomesh.testing.memory.client import ClientRpc
 from atomesh.testing.world.audit import MuxAudit
-from atomesh.testing.world.members import AGENT, ClientMember, EndpointMember
+from atomesh.testing.world.digger import AGENT
+from atomesh.testing.world.members import ClientMember, EndpointMember
 from atomesh.v1 import agent_pb2, mux_pb2
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from atomesh.balancer.retry import MAX_ATTEMPTS
 from atomesh.testing.clock import VirtualClock
 from atomesh.testing.memory import MemoryNetwork, run_hosts
 from atomesh.testing.world.callers import Callers, Wish, share
+from atomesh.testing.world.digger import AGENT
 from atomesh.testing.world.faults import Fault
 from atomesh.testing.world.invariants import Book, Violation
-from atomesh.testing.world.members import AGENT, ClientMember, EndpointMember, Ground, RegistryMember
+from atomesh.testing.world.members import ClientMember, EndpointMember, Ground, RegistryMember
 from atomesh.testing.world.scenario import Scenario
 from atomesh.testing.world.trace import Trace
 from atomesh.testing.world.watch import LOOKS, TROUBLE, Lookout
