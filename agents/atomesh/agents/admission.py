@@ -256,7 +256,7 @@ class Admission:
 
     def _refusal(self, asking: Asking, now: float) -> AtomeshError | None:
         if len(asking.via) > MAX_HOPS:
-            return self.too_deep(asking.via)
+            return self._too_deep(asking.via)
         if self.draining:
             return Draining(f"{self.agent} is draining here; call another endpoint")
         if asking.deadline <= now:
@@ -275,8 +275,12 @@ class Admission:
             return self._no_slot(f"{self.queued} calls wait already")
         return None
 
-    def too_deep(self, via: tuple[str, ...]) -> CallTooDeep:
-        """The refusal of a call that has come through so many agents."""
+    def refuse_too_deep(self, via: tuple[str, ...]) -> CallTooDeep:
+        """The refusal, counted, of a call that has come through so many agents."""
+        self.refusals += 1
+        return self._too_deep(via)
+
+    def _too_deep(self, via: tuple[str, ...]) -> CallTooDeep:
         return CallTooDeep(
             f"{self.agent}: the call has passed through {len(via)} agents, the limit is {MAX_HOPS}: "
             f"{' > '.join(via[-4:])}; end the loop, or make the plan flatter"

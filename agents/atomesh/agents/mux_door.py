@@ -34,6 +34,7 @@ from atomesh.core.errors import (
 )
 from atomesh.core.rules import WIRE_RULES
 from atomesh.core.status import to_status
+from atomesh.core.times import YEAR_10000
 from atomesh.rpc.channel import MAX_STATUS_BYTES
 from atomesh.rpc.metrics import MethodSeries
 from atomesh.rpc.mux.client_end import MAX_OUTPUT
@@ -42,7 +43,6 @@ from atomesh.rpc.mux.server_end import Execution, ServerEnd
 from atomesh.rpc.mux.slots import Claim
 from atomesh.v1 import context_pb2, mux_pb2
 
-_YEAR_10000 = 253_402_300_799.0  # unix seconds, where a Timestamp ends
 _AT_A_GLANCE = 128  # a context of so few bytes has no string over its limit
 
 
@@ -311,7 +311,7 @@ class _Runner:
         except UnicodeDecodeError:
             raise InvalidArgument("invalid context: request_id is not UTF-8") from None
         if execution.timestamp_us:
-            context.timestamp = min(execution.timestamp_us / 1e6, _YEAR_10000)
+            context.timestamp = min(execution.timestamp_us / 1e6, float(YEAR_10000 - 1))
         return context
 
     def _reply(self, execution: Execution, done: Done, made_up: str) -> None:

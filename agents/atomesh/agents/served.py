@@ -140,8 +140,7 @@ class ServedAgent:
         self._running.add(task)
         try:
             waited = 0.0
-            self.check_depth(call.context)
-            granted = claim is not None and timeout > 0 and self.admission.enter(claim, True, now)
+            granted = claim is not None and timeout > 0 and self._use_grant(call.context, claim, now)
             if not granted and (timeout <= 0 or call.context.via or not self.admission.try_enter()):
                 waited = await self._enter(call, context, now)
             return await self._in_slot(call, context, provided, waited, send)
@@ -178,7 +177,14 @@ class ServedAgent:
     def check_depth(self, context: Context) -> None:
         """Raises CallTooDeep for a call that has passed through more agents than any sane plan needs."""
         if len(context.via) > MAX_HOPS:
-            raise self.admission.too_deep(context.via)
+            refusal = self.admission.refuse_too_deep(context.via)
+            self.series.refused(refusal)
+            raise refusal
+
+    def _use_grant(self, context: Context, claim: Claim, now: float) -> bool:
+        """Whether a grant of the mux has a slot for the call."""
+        self.check_depth(context)
+        return self.admission.enter(claim, True, now)
 
     def give_back(self) -> None:
         """Gives back a slot in which nothing was executed."""

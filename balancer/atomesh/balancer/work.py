@@ -11,13 +11,13 @@ from google.protobuf.message import Message
 from atomesh.core import errors
 from atomesh.core.context import Context
 from atomesh.core.contract import TYPE_URL_PREFIX
+from atomesh.core.times import YEAR_10000
 from atomesh.rpc.channel import MAX_MESSAGE_BYTES, MAX_STATUS_BYTES
 from atomesh.v1 import agent_pb2, context_pb2, mux_pb2
 
 _MAX_CONTEXT = 512 * 1024
 """Bytes of a context. Its own limits (context.proto) come to 300 KiB; what is more
 would make a frame of the mux too large for gRPC, and end all calls in it."""
-_YEAR_10000 = 253_402_300_800  # unix seconds, where a Timestamp ends
 _ROOM = 64 * 1024  # what surrounds an input: context, names and framing
 
 
@@ -38,7 +38,7 @@ class Work:
         self.input: bytes = input.SerializeToString()
         self.type_name: str = input.DESCRIPTOR.full_name
         wall = context.timestamp
-        self.timestamp_us = int(wall * 1e6) if wall is not None and 0 < wall < _YEAR_10000 else 0
+        self.timestamp_us = int(wall * 1e6) if wall is not None and 0 < wall < YEAR_10000 else 0
         self._context = context_pb2.Context()
         self._request: agent_pb2.ExecuteRequest | None = None
         if context.is_plain:

@@ -26,7 +26,6 @@ MAX_HOPS = 32
 the end of an endless one."""
 
 _MAX_REQUEST_ID = 128  # bytes, as context.proto says
-_YEAR_10000 = 253_402_300_800
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _names = random.Random()  # seeded by the system; processes are spawned, never forked with it
 
@@ -93,13 +92,8 @@ class Context:
                 proto.via.extend(self.via)
             if self.metadata:
                 proto.metadata.update(self.metadata)
-            if (wall := self.timestamp) is not None:
-                stamp = proto.timestamp
-                if 0 <= wall < _YEAR_10000:  # to the microsecond or so, at half the price
-                    stamp.seconds = whole = int(wall)
-                    stamp.nanos = int((wall - whole) * 1e9)
-                else:
-                    set_timestamp(stamp, wall)
+            if self.timestamp is not None:
+                set_timestamp(proto.timestamp, self.timestamp)
         except (TypeError, ValueError):
             raise InvalidArgument(self._unsendable()) from None
 

@@ -17,13 +17,12 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from atomesh.core import errors
 from atomesh.core.contract import TYPE_URL_PREFIX, known_class
 from atomesh.core.errors import AtomeshError, Code, Origin, Violation
-from atomesh.core.times import from_duration, to_duration
+from atomesh.core.times import YEAR_10000, from_duration, to_duration
 
 _M = TypeVar("_M", bound=Message)
 DOMAIN = "atomesh"
 _BY_AGENT = "raised_by"  # ErrorInfo metadata that tells an author's own reason from ours
 _OUTPUT = "output_type"  # ErrorInfo metadata that tells the output of broken work from other details
-_YEAR_10000 = 253_402_300_800.0  # unix seconds, where datetime ends
 _MAX_REASON = 63  # characters, google.rpc.ErrorInfo's own limit
 _MAX_MESSAGE = 1000
 """Bytes of a message as gRPC sends it, percent-encoded, beside the status that holds it again."""
@@ -193,7 +192,7 @@ def _time(text: str) -> float | None:
         seconds = float(text)
     except ValueError:
         return None
-    return seconds if 0 <= seconds < _YEAR_10000 else None
+    return seconds if 0 <= seconds < YEAR_10000 else None
 
 
 def _bad_request(violations: tuple[Violation, ...]) -> error_details_pb2.BadRequest:

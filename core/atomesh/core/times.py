@@ -11,7 +11,9 @@ import math
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
-_YEARS_1_TO_9999 = (-62_135_596_800, 253_402_300_799)
+YEAR_10000 = 253_402_300_800
+"""Unix seconds, where a Timestamp and a datetime end."""
+_YEARS_1_TO_9999 = (-62_135_596_800, YEAR_10000 - 1)
 _TEN_THOUSAND_YEARS = 315_576_000_000
 _NANO = 1_000_000_000
 

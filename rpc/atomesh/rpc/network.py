@@ -25,7 +25,7 @@ class Network(Protocol):
     """Opens channels and makes servers."""
 
     def channel(self, address: str, credentials: Credentials = PLAINTEXT, options: Options = ()) -> grpc.aio.Channel:
-        """A channel to one address; it connects when first used. `options` are added to ours.
+        """A channel to one address; it connects when first used. `options` stand over ours.
 
         Raises:
             InvalidArgument: it is no address to dial, or plaintext off loopback.

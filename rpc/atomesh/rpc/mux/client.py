@@ -69,7 +69,7 @@ class MuxClient:
         self._clock = clock
         self._rng = rng or random.Random()
         self._connected = asyncio.Event()
-        self._streams: dict[ClientStream, Any] = {}
+        self._streams: list[ClientStream] = []
         self._tasks = Tasks()
         self._keeping = self._tasks.spawn(self._keep(), f"mux {address}")
 
@@ -86,15 +86,6 @@ class MuxClient:
             stream.finish()
             stream.over.set()
         self.current = None
-
-    async def finish(self) -> None:
-        """Returns once every call has ended and the streams with them."""
-        self._keeping.cancel()
-        while self._streams:
-            stream = next(iter(self._streams))
-            stream.finish()
-            await stream.ended.wait()
-            self._streams.pop(stream, None)
 
     async def close(self) -> None:
         """Ends now; what is in flight is cut off."""
@@ -137,14 +128,14 @@ class MuxClient:
     async def _run(self, stream: ClientStream) -> None:
         """Runs a stream to its end."""
         rpc = self._open_rpc()
-        self._streams[stream] = rpc
+        self._streams.append(stream)
         watching = asyncio.create_task(self._take_over(stream), name=f"mux hello {self._address}")
         try:
             await stream.run(rpc)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
-            self._streams.pop(stream, None)
+            self._streams.remove(stream)
             if self.current is stream:
                 self.current = None
                 self._listener.changed()
