@@ -11,7 +11,7 @@ DEV := .venv/.stamp-dev
 EVAL := .venv/.stamp-dev-eval
 
 # All hand-written Python; folders that do not exist are left out.
-CHECKED := $(wildcard core rpc agents registry balancer cli testing tests benchmarks examples tools)
+CHECKED := $(wildcard core rpc agents registry balancer pipelines cli testing tests benchmarks examples tools)
 # Every folder of tests is a suite and a target; the slow ones come last.
 SLOW := simulation conformance integration chaos
 SUITES := $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
