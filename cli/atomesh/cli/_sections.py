@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -24,7 +25,21 @@ def _pairs(given: Any) -> Any:
     return {key: value for key, _, value in pairs}
 
 
+def _modules(given: Any) -> Any:
+    """`a,b.c` of the environment, or a list, as names of modules that are names."""
+    if isinstance(given, str):
+        given = [name.strip() for name in given.split(",") if name.strip()]
+    if isinstance(given, list | tuple):
+        bad = next((name for name in given if not (isinstance(name, str) and _MODULE.fullmatch(name))), None)
+        if bad is not None:
+            raise ValueError(f"{bad!r:.80} is no module; write my_package or my_package.my_module")
+    return given
+
+
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+
 Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
+Modules = Annotated[list[str], BeforeValidator(_modules)]
 Seconds = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -37,6 +52,10 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     prefix: ClassVar[str] = ""
+
+    def shown(self, key: str) -> Any:
+        """The value of a key as it may be printed: without secrets."""
+        return getattr(self, key)
 
 
 class MeshSection(Section):
@@ -140,6 +159,27 @@ class UpSection(Section):
     memory: bool = False
 
 
+class PipelinesSection(Section):
+    """Pipelines: where their runs are kept, and what may be started."""
+
+    prefix = "pipelines_"
+    store: str | None = None
+    """A path, `sqlite:///...`, `postgresql://...` or `memory`; `pipelines.db` in `$XDG_STATE_HOME/atomesh` where unset."""
+    retention_days: Annotated[float, Field(gt=0, le=36_500)] = 7.0
+    """Days that a run is kept after it began."""
+    retention_runs: Annotated[int, Field(ge=1, le=100_000_000)] = 10_000
+    """Runs that are kept, the newest."""
+    keep_outputs: Annotated[int, Field(ge=0, le=64 * 1024 * 1024)] = 64 * 1024
+    """Bytes up to which an output is kept with its run; 0 keeps none."""
+    allow_modules: Modules = ["atomesh.agents.builtin"]
+    """Modules, and packages with all in them, whose classes `atomesh start` may start."""
+
+    def shown(self, key: str) -> Any:
+        """The store without its password."""
+        value = super().shown(key)
+        return re.sub(r"(?<=://)([^:/@]*):[^@]*(?=@)", r"\1:***", value) if key == "store" and value else value
+
+
 SECTIONS: Mapping[str, type[Section]] = {
     "mesh": MeshSection,
     "credentials": CredentialsSection,
@@ -147,4 +187,5 @@ SECTIONS: Mapping[str, type[Section]] = {
     "registry": RegistrySection,
     "serve": ServeSection,
     "up": UpSection,
+    "pipelines": PipelinesSection,
 }

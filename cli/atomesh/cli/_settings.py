@@ -27,6 +27,7 @@ from atomesh.cli._sections import (
     CredentialsSection,
     LogSection,
     MeshSection,
+    PipelinesSection,
     RegistrySection,
     ServeSection,
     UpSection,
@@ -57,6 +58,7 @@ class Settings:
     registry: RegistrySection
     serve: ServeSection
     up: UpSection
+    pipelines: PipelinesSection
     sources: Mapping[str, Source]
     """By flat name; what is not in it is the default."""
     file: Path | None
@@ -67,7 +69,7 @@ class Settings:
         for table, section in SECTIONS.items():
             for key in section.model_fields:
                 source = self.sources.get(section.prefix + key, DEFAULT)
-                yield table, key, getattr(getattr(self, table), key), source.name
+                yield table, key, getattr(self, table).shown(key), source.name
 
 
 def flat_names() -> dict[str, tuple[str, str]]:
@@ -202,5 +204,5 @@ def _typed(table: str, key: str, value: Any, source: Source) -> Any:
 
 def _flag_of(key: str) -> str:
     """The flag of a setting: its key, but where several of a kind make one setting, or another verb has the word."""
-    odd = {"labels": "--label", "level": "--log-level", "format": "--log-format"}
+    odd = {"labels": "--label", "level": "--log-level", "format": "--log-format", "allow_modules": "--allow-module"}
     return odd.get(key) or "--" + key.replace("_", "-")

@@ -124,3 +124,17 @@ def test_a_typo_in_the_file_stops_every_verb_that_reads_it(
         ended = atomesh(*arguments)
         assert ended.code == 2
         assert "did you mean deadline?" in ended.one_line()
+
+
+def test_the_store_is_shown_without_its_password() -> None:
+    settings = load(Basics(), environment={"ATOMESH_PIPELINES_STORE": "postgresql://me:secret@db.example/runs"})
+    shown = {(table, key): value for table, key, value, _ in settings.rows()}
+    assert settings.pipelines.store == "postgresql://me:secret@db.example/runs"
+    assert shown["pipelines", "store"] == "postgresql://me:***@db.example/runs", "config show prints no secret"
+
+
+def test_modules_that_may_be_started_are_a_list_of_names() -> None:
+    settings = load(Basics(), environment={"ATOMESH_PIPELINES_ALLOW_MODULES": "mine, other.agents"})
+    assert settings.pipelines.allow_modules == ["mine", "other.agents"]
+    with pytest.raises(UsageMistake, match=r"'b\.\.c' is no module"):
+        load(Basics(), environment={"ATOMESH_PIPELINES_ALLOW_MODULES": "a,b..c"})
