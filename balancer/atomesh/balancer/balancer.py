@@ -15,8 +15,11 @@ from typing import Protocol
 
 from atomesh.balancer.availability import Availability, availability
 from atomesh.balancer.binding import Binding
+from atomesh.balancer.breaker import DEFAULT_BREAKER, Breaker
 from atomesh.balancer.candidate import Candidate, SubchannelState
-from atomesh.balancer.ejection import Ejection, Outcome, may_eject
+from atomesh.balancer.capacity import Capacity, capacity_of, size_of
+from atomesh.balancer.circuit import Circuit, circuit_of, refusal
+from atomesh.balancer.ejection import Ejection, Outcome
 from atomesh.balancer.filters import NO_FILTERS, Filters
 from atomesh.balancer.picks import Assignment, Grant, MuxView, Pick
 from atomesh.balancer.policies.early_binding import EARLY_BINDING
@@ -31,6 +34,7 @@ from atomesh.core import errors
 from atomesh.core.endpoint import Endpoint
 from atomesh.core.errors import AtomeshError
 from atomesh.core.updates import Added, Changed, Position, Removed, Reset, WatchEvent
+from atomesh.core.versions import parse_version
 
 MAX_WAITING = 10_000
 """Calls that wait at once. Each holds its input: at 16 KiB these are 160 MB;
@@ -64,6 +68,8 @@ DEMANDS_PER_SLOT = 4
 1 a burst's calls have their places too late (p99 of waits 1.2 times as long); more
 than 4 brings nothing and is said in more frames."""
 
+_LISTED = 5  # versions in an error
+
 _REWEIGH_EVERY = 8  # executions between two looks at everybody's speed
 
 NO_WEIGHT = "of a version without a share"
@@ -76,6 +82,10 @@ class Observer(Protocol):
         """An endpoint was ejected."""
         ...
 
+    def sized(self) -> None:
+        """Endpoints that can be picked have come or gone, or have more or fewer slots."""
+        ...
+
 
 class Balancer:
     """The endpoints of one agent, and the calls that wait for them."""
@@ -86,6 +96,7 @@ class Balancer:
         *,
         rng: random.Random,
         filters: Filters = NO_FILTERS,
+        breaker: Breaker = DEFAULT_BREAKER,
         max_waiting: int = MAX_WAITING,
     ) -> None:
         """Knows no endpoint yet."""
@@ -99,6 +110,12 @@ class Balancer:
         self._ever = False
         self.rng = rng
         self._routes = Routes(rng, filters)
+        self._breaker = breaker
+        self._members: list[Candidate] = []
+        """Those that the filters admit, whether they can be picked or not."""
+        self._panic = False
+        self.size = (0, 0)
+        """Endpoints that can be picked, and their slots."""
         self._first: list[Candidate] = []
         self._last: list[Candidate] = []
         self._muxed: frozenset[Candidate] = frozenset()
@@ -134,12 +151,18 @@ class Balancer:
 
     @property
     def known(self) -> bool:
-        """Whether the resolver has told of an endpoint of the agent, ever."""
+        """Whether the resolver has told of an endpoint of the agent, in the range that is asked for, ever."""
         return self._ever
 
     def check_known(self) -> None:
-        """Raises UnknownAgent where the resolver knows no such agent, and never did."""
+        """Raises UnknownAgent where the resolver knows no such agent, and never did.
+
+        Raises:
+            NoEndpoint: it does, but knows none in the range that is asked for, and never did.
+        """
         if self.synced and not self._ever:
+            if self.candidates:
+                raise errors.NoEndpoint(self._none_in_range())
             raise errors.UnknownAgent(f"no agent {self.agent!r} is registered; `atomesh agents` lists those that are")
 
     def connected(self, address: str, state: SubchannelState, now: float, mux: MuxView | None = None) -> None:
@@ -165,8 +188,9 @@ class Balancer:
         """An endpoint for the call; None where it waits from now on, see `step`.
 
         Raises:
-            UnknownAgent: the resolver knows no such agent, and never did.
+            UnknownAgent, NoEndpoint: see `check_known`.
             CallLoop: it would wait for itself.
+            CircuitOpen: it fails fast, and every endpoint is ejected or being probed.
             QueueFull: too many calls wait already.
             Shed: it would be too late when its turn came.
             DeadlineExceeded: it is too late already.
@@ -182,6 +206,8 @@ class Balancer:
                 return picked
             if call.returns and (self._first or self._last):
                 raise self._loop()
+        if call.fail_fast and (refused := self._refusal(now)) is not None:
+            raise refused
         self._wait(call, now)
         return None
 
@@ -245,6 +271,8 @@ class Balancer:
         self.dirty = False
         self._tick(now)
         assignments = self._strand(now)
+        if self._waiting.hasty and self._stranded_since is not None:
+            assignments += self._fail_fast(now)
         while (call := self._waiting.first()) is not None:
             result = self._settle(call, now)
             if result is None:
@@ -269,17 +297,50 @@ class Balancer:
         """Calls that wait."""
         return len(self._waiting)
 
+    @property
+    def circuit(self) -> Circuit:
+        """Whether calls get through, as far as failures go; in panic they do."""
+        return Circuit.CLOSED if self._panic else circuit_of(self._members)
+
+    def capacity(self, now: float) -> Capacity:
+        """What the endpoints that can be picked could take now."""
+        return capacity_of((*self._first, *self._last), len(self._waiting), now)
+
     def why_none(self) -> str:
         """In words, why no endpoint can be picked."""
         if not self.candidates:
             return f"no endpoint of {self.agent} is registered any more"
-        admits = self._routes.filters.admits
-        states = [availability(c).value if admits(c.endpoint) else NO_WEIGHT for c in self.candidates.values()]
-        counts = {state: states.count(state) for state in (*(a.value for a in Availability), NO_WEIGHT)}
+        filters = self._routes.filters
+        outside = f"of another version than {filters.only}"
+        states: list[str] = []
+        for candidate in self.candidates.values():
+            admitted = availability(candidate).value if filters.admits(candidate.endpoint) else NO_WEIGHT
+            states.append(admitted if filters.covers(candidate.endpoint) else outside)
+        counts = {state: states.count(state) for state in (*(a.value for a in Availability), NO_WEIGHT, outside)}
         listed = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in counts.items() if count)
         return f"no endpoint of {self.agent} can be picked ({listed})"
 
     # -- inside --------------------------------------------------------------
+
+    def _none_in_range(self) -> str:
+        versions = sorted({candidate.endpoint.version for candidate in self.candidates.values()}, key=parse_version)
+        listed = ", ".join(versions[:_LISTED]) + (", ..." if len(versions) > _LISTED else "")
+        return (
+            f"no endpoint serves {self.agent} {self._routes.filters.only} ({len(self.candidates)} registered: {listed}); "
+            "start one with `atomesh serve MODULE:CLASS --version ...`, or ask for another range"
+        )
+
+    def _refusal(self, now: float) -> AtomeshError | None:
+        return None if self._panic else refusal(self.agent, self._members, len(self._waiting), now)
+
+    def _fail_fast(self, now: float) -> list[Assignment]:
+        """Refuses those that do not wait for an open circuit."""
+        assignments: list[Assignment] = []
+        for call in [call for call in self._waiting if call.fail_fast]:
+            if (refused := self._refusal(now)) is None:
+                break
+            assignments.append(self._assign(call, refused, now))
+        return assignments
 
     def _pick(self, call: Call, now: float, but: Collection[Candidate] | None = None) -> Pick | None:
         """An endpoint for the call, none of those `but`; where that is None, of those that it was tried at."""
@@ -383,7 +444,8 @@ class Balancer:
         if error is None or error.executed is not False:
             candidate.shut_until = 0.0  # the slot that it had is free, whatever was said of others
         if error is None:
-            candidate.ejection.record(Outcome.SUCCESS, now)
+            if candidate.ejection.record(Outcome.SUCCESS, now):
+                self._rebuild(now)
             return
         if isinstance(error, errors.NoFreeSlot):
             candidate.shut_until = now + (error.retry_after or REFUSAL_SECONDS)
@@ -393,13 +455,14 @@ class Balancer:
             candidate.refusing = True
             self._rebuild(now)
         outcome = outcome_of(error)
-        candidate.ejection.record(outcome, now)
+        if candidate.ejection.record(outcome, now):
+            self._rebuild(now)
         if candidate.ejection.suspicious(outcome, self._records()):
             self._eject(candidate, now)
 
     def _eject(self, candidate: Candidate, now: float) -> None:
-        ejected = sum(other.ejection.active for other in self.candidates.values())
-        if candidate.ejection.active or not may_eject(ejected, len(self.candidates)):
+        ejected = sum(other.ejection.active for other in self._members)
+        if candidate.ejection.active or not self._breaker.may_eject(ejected, len(self._members)):
             return
         seconds = candidate.ejection.eject(now)
         if self.observer is not None:
@@ -407,7 +470,7 @@ class Balancer:
         self._rebuild(now)
 
     def _records(self) -> Iterable[Ejection]:
-        return (candidate.ejection for candidate in self.candidates.values())
+        return (candidate.ejection for candidate in self._members)
 
     def _tick(self, now: float) -> None:
         """Ends what time ends: ejections, and belief in endpoints that a new registry never saw."""
@@ -433,22 +496,25 @@ class Balancer:
             self._put(endpoint)
 
     def _put(self, endpoint: Endpoint) -> None:
-        self._ever = True
+        self._ever = self._ever or self._routes.filters.covers(endpoint)
         known = self.candidates.get(endpoint.address)
         if known is not None and known.endpoint.instance_id == endpoint.instance_id:
             known.update(endpoint)
         else:
-            self.candidates[endpoint.address] = Candidate(endpoint)
+            self.candidates[endpoint.address] = Candidate(endpoint, self._breaker)
 
     def _rebuild(self, now: float) -> None:
         """A new snapshot for the pickers."""
         by: dict[Availability, list[Candidate]] = {state: [] for state in Availability}
-        for candidate in self.candidates.values():
-            if self._routes.filters.admits(candidate.endpoint):
-                by[availability(candidate)].append(candidate)
+        admits = self._routes.filters.admits
+        self._members = [candidate for candidate in self.candidates.values() if admits(candidate.endpoint)]
+        for candidate in self._members:
+            by[availability(candidate)].append(candidate)
         self._first, self._last = by[Availability.PICKED], by[Availability.PICKED_LAST]
-        if not (self._first or self._last) and len(self.candidates) > 1:
+        self._panic = False
+        if not (self._first or self._last) and len(self._members) > 1 and self._breaker.panics:
             self._first = by[Availability.EJECTED]  # panic: better an outlier than nobody (Envoy's panic threshold)
+            self._panic = bool(self._first)
         self._muxed = frozenset(c for c in (*self._first, *self._last) if c.muxed)
         self._all_muxed = len(self._muxed) == len(self._first) + len(self._last)
         self._routes.rebuild(self._first, self._last)
@@ -457,3 +523,8 @@ class Balancer:
             self._stranded_since = None
         elif self._stranded_since is None:
             self._stranded_since = now
+        size = size_of((*self._first, *self._last))
+        if size != self.size:
+            self.size = size
+            if self.observer is not None:
+                self.observer.sized()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
+from atomesh.balancer.breaker import DEFAULT_BREAKER, Breaker
 from atomesh.balancer.ejection import Ejection
 from atomesh.balancer.ewma import PeakEwma
 from atomesh.core.endpoint import Endpoint, State
@@ -52,7 +53,7 @@ class Candidate:
         "weight",
     )
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, breaker: Breaker = DEFAULT_BREAKER) -> None:
         """Not connected, nothing in flight."""
         self.endpoint = endpoint
         self.slots = max(1, endpoint.slots)
@@ -69,7 +70,7 @@ class Candidate:
         """Executions that `pace_ln` rests on."""
         self.pace_ln = 0.0
         """Mean of the logarithm of what executions take, in seconds."""
-        self.ejection = Ejection()
+        self.ejection = Ejection(breaker)
         self.in_flight = 0
         """Attempts of this client that have not ended."""
         self.shut_until = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +10,13 @@ from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
 from google.protobuf.message import DecodeError, Message
 
-from atomesh.balancer.balancer import Balancer
+from atomesh.balancer.breaker import Breaker
 from atomesh.balancer.budget import RetryBudget
+from atomesh.balancer.capacity import Capacity
+from atomesh.balancer.circuit import Circuit
 from atomesh.balancer.filters import Filters
 from atomesh.balancer.fleet import Fleet
+from atomesh.balancer.fleets import Fleets, FleetSettings
 from atomesh.balancer.metrics import OTHER, AgentSeries, ClientMetrics, reason_of
 from atomesh.balancer.policies import DEFAULT_POLICY, check_policy
 from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
@@ -25,9 +27,9 @@ from atomesh.balancer.work import Answer, Work
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope
-from atomesh.core.contract import Contract, StreamContract
+from atomesh.core.contract import Contract, ContractDescriptor, StreamContract
+from atomesh.core.endpoint import Endpoint
 from atomesh.core.errors import AtomeshError, Attempt, Origin
-from atomesh.core.names import check_agent_name
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.http import HttpServer, metrics_page
 from atomesh.rpc.network import GRPC_NETWORK, Network
@@ -66,6 +68,10 @@ class CallOptions:
     idempotent: bool | None = None
     policy: str | None = None
     hedge: bool | None = None
+    version: str = ""
+    """The semver range that an endpoint's version must lie in, such as `>=2,<3`; empty lets all in."""
+    fail_fast: bool = False
+    """Whether it is refused where the agent is an open circuit, where others wait."""
 
 
 _PLAIN = CallOptions()
@@ -78,6 +84,8 @@ class StreamOptions(TypedDict, total=False):
     context: Context | None
     idempotent: bool | None
     policy: str | None
+    version: str
+    fail_fast: bool
 
 
 class Client:
@@ -96,6 +104,7 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         zone: str = "",
         versions: Mapping[str, float] | None = None,
+        breakers: Mapping[str, Breaker] | None = None,
         hedge: bool = False,
         mux: bool = True,
         credentials: Credentials = PLAINTEXT,
@@ -108,29 +117,25 @@ class Client:
 
         `timeout` is in seconds, for calls that say nothing and are in no other's scope.
         `zone` is the client's own: endpoints there are asked first. `versions` shares
-        calls out by semver range, such as `{">=2": 10, "<2": 90}`. With `hedge`, calls that
+        calls out by semver range, such as `{">=2": 10, "<2": 90}`. `breakers` has thresholds of
+        ejection by agent. With `hedge`, calls that
         may run twice are sent to a second endpoint where they take longer than p95. Without `mux` every call
         is a unary Execute of its own.
 
         Raises:
             InvalidArgument: an address that is none, an unknown policy, no timeout, plaintext off loopback,
-                version weights that are none.
+                version weights that are none, a breaker that is none.
         """
         self._policy = check_policy(policy)
         self._timeout = _check_timeout(timeout)
-        self._filters = Filters(zone, dict(versions or {}))
-        self._credentials = credentials
+        filters = Filters(zone, dict(versions or {}))
         self._clock = clock
         self._hedge = hedge
-        self._mux = mux
-        self._network = network
         self._rng = rng or random.Random()
         self._metrics = metrics or ClientMetrics()
         self._budget = RetryBudget()
         self._metrics.budget.set_function(lambda: self._budget.left(clock.now()))
         self._others = AgentSeries(self._metrics, OTHER)
-        self._fleets: dict[str, Fleet] = {}
-        self._closed = False
         self._http: HttpServer | None = None
         if endpoints:
             self._resolver: Resolver = StaticResolver(endpoints, credentials, clock=clock, network=network)
@@ -138,6 +143,20 @@ class Client:
             self._resolver = RegistryResolver(registry, credentials, clock=clock, rng=self._rng, network=network)
         else:
             self._resolver = registry
+        self._all_fleets = Fleets(
+            FleetSettings(
+                resolver=self._resolver,
+                credentials=credentials,
+                metrics=self._metrics,
+                clock=clock,
+                rng=self._rng,
+                filters=filters,
+                breakers=dict(breakers or {}),
+                mux=mux,
+                network=network,
+            )
+        )
+        self._fleets = self._all_fleets.made
 
     async def __aenter__(self) -> Self:
         """Itself."""
@@ -151,10 +170,7 @@ class Client:
 
     async def close(self) -> None:
         """Ends: calls that wait fail, what is in flight is cut off."""
-        self._closed = True
-        fleets = list(self._fleets.values())
-        self._fleets.clear()
-        await asyncio.gather(*(fleet.close() for fleet in fleets))
+        await self._all_fleets.close()
         await self._resolver.close()
         if self._http is not None:
             await self._http.stop()
@@ -184,6 +200,8 @@ class Client:
         idempotent: bool | None = None,
         policy: str | None = None,
         hedge: bool | None = None,
+        version: str = "",
+        fail_fast: bool = False,
     ) -> Out: ...
 
     @overload
@@ -197,6 +215,8 @@ class Client:
         idempotent: bool | None = None,
         policy: str | None = None,
         hedge: bool | None = None,
+        version: str = "",
+        fail_fast: bool = False,
     ) -> Any: ...
 
     async def call(
@@ -209,20 +229,27 @@ class Client:
         idempotent: bool | None = None,
         policy: str | None = None,
         hedge: bool | None = None,
+        version: str = "",
+        fail_fast: bool = False,
     ) -> Any:
         """The agent's output for `input`.
 
         `target` is an agent's name, or a contract, and then the output is typed.
         `timeout` is in seconds; a call inside an agent never outlives its caller.
         `idempotent` says that this call may run twice, whatever the agent declares;
-        `hedge`, that it is sent to a second endpoint where it takes long.
+        `hedge`, that it is sent to a second endpoint where it takes long. With a
+        `version`, a semver range, only endpoints in it are asked; with `fail_fast`
+        it does not wait while every endpoint is left alone for its failures.
 
         Raises:
             AtomeshError: one of the tree in `atomesh.core.errors`; `attempts`
                 has where it was tried, and how each try ended.
         """
         plain = timeout is None and context is None and idempotent is None and policy is None and hedge is None
-        options = _PLAIN if plain else CallOptions(timeout, context, idempotent, policy, hedge)
+        if plain and not (version or fail_fast):
+            options = _PLAIN
+        else:
+            options = CallOptions(timeout, context, idempotent, policy, hedge, version, fail_fast)
         return (await self.execute(target, input, options)).output
 
     async def execute(
@@ -239,10 +266,12 @@ class Client:
         call.returns = bool(context.via) and agent in context.via
         series, reason = self._others, "CANCELLED"  # unless it ends otherwise
         try:
-            fleet = self._fleets.get(agent)
+            version = options.version
+            fleet = self._fleets.get((agent, version) if version else agent)
             if fleet is None or not fleet.balancer.known:
-                fleet = await self._meet(agent, deadline)
+                fleet = await self._all_fleets.meet(agent, version, deadline)
             series = fleet.series
+            call.fail_fast = options.fail_fast
             self._check_type(fleet, input)
             # Known before anything is sent: work whose outcome cannot be read should not be done.
             expected = target.output if isinstance(target, Contract) else await fleet.output_class(deadline)
@@ -290,38 +319,56 @@ class Client:
         Raises:
             UnknownAgent: no such agent.
         """
-        fleet = await self._meet(agent, self._clock.now() + self._timeout)
-        loaded = await fleet.contract()
+        loaded = (await self.describe(agent)).load()
         return Contract(agent, loaded.input, loaded.output, chunk=loaded.chunk)
 
-    async def _meet(self, agent: str, deadline: float) -> Fleet:
-        """The agent's fleet, once the resolver has told of the agent.
-
-        What nobody registered leaves nothing behind: or whoever can name agents
-        could have a client hold any number of watches.
+    async def describe(self, agent: str) -> ContractDescriptor:
+        """The same as data. It is asked for once, as long as the agent's endpoints show the same hash.
 
         Raises:
-            UnknownAgent, RegistryUnavailable, DeadlineExceeded: see Fleet.sync.
+            UnknownAgent: no such agent.
         """
-        fleet = self._fleets.get(agent)
-        if fleet is None:
-            if self._closed:
-                raise errors.Cancelled("the client is closed", executed=False)
-            check_agent_name(agent)
-            series = AgentSeries(self._metrics, agent)
-            balancer = Balancer(agent, rng=self._rng, filters=self._filters)
-            fleet = self._fleets[agent] = Fleet(
-                balancer, self._resolver, self._credentials, series, self._clock, mux=self._mux, network=self._network
-            )
-        fleet.strangers += 1
-        try:
-            await fleet.sync(deadline)
-        finally:
-            fleet.strangers -= 1
-            if not (fleet.balancer.known or fleet.strangers or self._closed):
-                del self._fleets[agent]
-                await fleet.close()
-        return fleet
+        fleet = await self._all_fleets.meet(agent, "", self._clock.now() + self._timeout)
+        return await fleet.described()
+
+    async def meet(self, agent: str, version: str = "", timeout: float | None = None) -> None:
+        """Returns once the agent is known, with an endpoint in the version range if one is given.
+
+        Raises:
+            UnknownAgent, NoEndpoint, RegistryUnavailable, DeadlineExceeded: as a call does.
+        """
+        deadline, _ = self._scope(CallOptions(timeout), self._clock.now())
+        await self._all_fleets.meet(agent, version, deadline)
+
+    def endpoints(self, agent: str, version: str = "") -> tuple[Endpoint, ...]:
+        """The agent's endpoints as the resolver last told of them; none before the agent was met or called."""
+        return self._all_fleets.endpoints(agent, version)
+
+    def capacity(self, agent: str, version: str = "") -> Capacity:
+        """What the agent's endpoints could take now; nothing before it was met or called.
+
+        A version range that calls ask for counts by itself, with the calls that ask for it.
+        """
+        fleet = self._all_fleets.get(agent, version)
+        return Capacity() if fleet is None else fleet.balancer.capacity(self._clock.now())
+
+    async def capacity_changed(self, agent: str, version: str = "", *, since: Capacity | None = None) -> None:
+        """Returns when endpoints or slots are others than in `since`, or else than now. Meets the agent first.
+
+        What calls take and free is no change: whoever makes them knows.
+
+        Raises:
+            UnknownAgent, NoEndpoint, RegistryUnavailable: as a call does.
+            Cancelled: the client was closed.
+        """
+        size = (since or self.capacity(agent, version)).size
+        fleet = await self._all_fleets.meet(agent, version, self._clock.now() + self._timeout)
+        await fleet.resized(size)
+
+    def circuit(self, agent: str, version: str = "") -> Circuit:
+        """Whether calls of the agent get through, as far as failures go; closed before it was met or called."""
+        fleet = self._all_fleets.get(agent, version)
+        return Circuit.CLOSED if fleet is None else fleet.balancer.circuit
 
     def _scope(self, options: CallOptions, now: float) -> tuple[float, Context]:
         """The call's deadline and context, from what is said and from the execution that it is made in."""

@@ -1,9 +1,10 @@
 """Who is asked first, before any policy has a say: version, then zone, then the rest.
 
-Two wishes of a client. *Version weights* share calls out among releases (a
-canary: `{">=2": 10, "<2": 90}`): each call draws a release by weight, or by the
-hash of its session id where it has one, so that a conversation stays with one
-release. *Zone preference* puts the client's own zone first within a release:
+A call may ask for a *version range*: endpoints outside of it get nothing. Inside
+there are two wishes of a client. *Version weights* share calls out among
+releases (a canary: `{">=2": 10, "<2": 90}`): each call draws a release by
+weight, or by the hash of its session id where it has one, so that a
+conversation stays with one release. *Zone preference* puts the client's own zone first within a release:
 what crosses zones costs time and money. Neither is a wall. A call that finds no
 slot free where it should go spills over: to other zones of its release, then to
 other releases. Only a release of weight 0, or that no range names, gets nothing.
@@ -60,9 +61,12 @@ class Filters:
     """The client's own zone; endpoints there come first."""
     versions: Mapping[str, float] = field(default_factory=lambda: _NONE)
     """Weights by semver range; the first range that a version lies in counts."""
+    only: str = ""
+    """The semver range that an endpoint's version must lie in; empty lets all in."""
 
     def __post_init__(self) -> None:
         """Checks it."""
+        parse_range(self.only)
         for text, weight in self.versions.items():
             parse_range(text)
             if not (math.isfinite(weight) and weight >= 0):
@@ -72,7 +76,11 @@ class Filters:
 
     def admits(self, endpoint: Endpoint) -> bool:
         """Whether the endpoint may be picked at all."""
-        return not self.versions or self._release(endpoint) is not None
+        return self.covers(endpoint) and (not self.versions or self._release(endpoint) is not None)
+
+    def covers(self, endpoint: Endpoint) -> bool:
+        """Whether its version lies in the range that is asked for."""
+        return not self.only or endpoint.version in parse_range(self.only)
 
     def layout(self, *tiers: Sequence[Candidate]) -> Layout:
         """The groups to ask, in order, of endpoints that are all admitted; all of an earlier tier come first."""

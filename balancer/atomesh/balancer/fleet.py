@@ -19,8 +19,9 @@ from atomesh.balancer.waiting import Call
 from atomesh.balancer.work import Answer
 from atomesh.core import errors
 from atomesh.core.clock import Clock
-from atomesh.core.contract import Contract, known_class
+from atomesh.core.contract import Contract, ContractDescriptor, known_class
 from atomesh.core.endpoint import Endpoint
+from atomesh.core.updates import WatchEvent
 from atomesh.rpc.credentials import Credentials
 from atomesh.rpc.mux.client_stream import ClientStream
 from atomesh.rpc.network import GRPC_NETWORK, Network
@@ -69,7 +70,10 @@ class Fleet:
         """Some mux has been told that calls wait."""
         self._timer: asyncio.TimerHandle | None = None
         self._synced = asyncio.Event()
+        self._resize = asyncio.Event()
+        """Set, and made anew, when what can be picked or its slots change."""
         self._seen: Endpoint | None = None
+        self._described: ContractDescriptor | None = None
         self._output: type[Message] | None = None
         self._chunks: dict[str, type[Message] | None] = {}
         """Of contracts, by hash."""
@@ -78,7 +82,7 @@ class Fleet:
         self._took_at = float("-inf")
         """Of attempts that went well."""
         self.strangers = 0
-        """Calls that wait to hear whether there is such an agent."""
+        """Who waits to hear whether there is such an agent, or how much it takes."""
         self._retiring: set[Subchannel] = set()
         """Of endpoints that left, with calls that still run there."""
         self._tasks = Tasks()
@@ -90,6 +94,7 @@ class Fleet:
 
         Raises:
             UnknownAgent: it has none.
+            NoEndpoint: it has none in the version range that is asked for.
             RegistryUnavailable: it has not told anything, within SYNC_SECONDS.
             DeadlineExceeded: nor within a call's deadline, which is sooner.
         """
@@ -98,6 +103,7 @@ class Fleet:
             async with asyncio.timeout(timeout):
                 await self._synced.wait()
         except TimeoutError:
+            self.balancer.check_known()
             if timeout < SYNC_SECONDS:
                 late = f"out of time before {self._resolver.name} told of {self.agent}"
                 raise errors.DeadlineExceeded(late, executed=False) from None
@@ -200,7 +206,39 @@ class Fleet:
         Raises:
             RegistryUnavailable: it cannot be had.
         """
-        return (await self._resolver.contract(self._example())).load()
+        return (await self.described()).load()
+
+    async def described(self) -> ContractDescriptor:
+        """The agent's contract as data; asked for once as long as it stays the same.
+
+        Raises:
+            RegistryUnavailable: it cannot be had.
+        """
+        example = self._example()
+        if self._described is None or self._described.hash != example.contract_hash:
+            self._described = await self._resolver.contract(example)
+        return self._described
+
+    async def resized(self, size: tuple[int, int]) -> None:
+        """Returns when what can be picked has other endpoints or slots than `size`."""
+        self.strangers += 1
+        try:
+            while self.balancer.size == size:
+                await self._resize.wait()
+                self._check_open()
+        finally:
+            self.strangers -= 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody needs it now."""
+        busy = any(candidate.in_flight for candidate in self.balancer.candidates.values())
+        return not (busy or self.strangers or self.balancer.waiting or self._retiring)
+
+    def sized(self) -> None:
+        """Wakes those that wait for a change of what can be picked."""
+        self._resize.set()
+        self._resize = asyncio.Event()
 
     def ejected(self, endpoint: Endpoint, seconds: float) -> None:
         """Logs and counts an ejection."""
@@ -211,6 +249,7 @@ class Fleet:
         """Ends; calls that wait fail, what is in flight is cut off."""
         self._closing = True
         self._synced.set()
+        self.sized()
         if self._timer is not None:
             self._timer.cancel()
         for future in self._waiting.values():
@@ -233,8 +272,14 @@ class Fleet:
                     self._seen = candidate.endpoint
                     break
                 self._connect()
-                self._synced.set()
+                if self._has_heard(event):
+                    self._synced.set()
                 self._step()
+
+    def _has_heard(self, event: WatchEvent) -> bool:
+        """Whether more need not be waited for. Addresses of a list are told of one by one, and then a bookmark."""
+        whole = bool(event.position.store_id) or not event.updates
+        return whole or self.balancer.known or not self.balancer.candidates
 
     def _check_open(self) -> None:
         if self._closing:
@@ -250,14 +295,14 @@ class Fleet:
         """Connections as the balancer's candidates want them."""
         candidates = self.balancer.candidates
         for address in [address for address in self._subchannels if address not in candidates]:
-            self.series.left(address)
+            self.series.left(address, self.balancer)
             retiring = self._subchannels.pop(address)
             self._retiring.add(retiring)
             self._tasks.spawn(self._retire(retiring), f"retire {address}")
         if candidates:
-            self.series.known(lambda: self.balancer.waiting)
+            self.series.known(self.balancer)
         for address, candidate in candidates.items():
-            self.series.joined(candidate)
+            self.series.joined(candidate, self.balancer)
             subchannel = self._subchannels.get(address)
             if subchannel is None:
                 self._subchannels[address] = Subchannel(

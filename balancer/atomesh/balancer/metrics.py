@@ -6,12 +6,13 @@ registered counts as "other", or any caller could make any number of series.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from atomesh.balancer.candidate import Candidate
+from atomesh.balancer.circuit import Circuit
 from atomesh.core import errors
 from atomesh.core.endpoint import Endpoint
 from atomesh.core.errors import AtomeshError, code_name
@@ -85,18 +86,39 @@ class ClientMetrics:
             "atomesh_client_muxed", "1 where calls to an endpoint go through a mux.", by_endpoint, registry=registry
         )
         self.waiting = Gauge("atomesh_client_waiting", "Calls that wait for a slot.", by_agent, registry=registry)
+        self.circuit = Gauge(
+            "atomesh_client_circuit",
+            "Whether calls of an agent get through, by its endpoints' failures: 0 closed, 1 half-open, 2 open.",
+            by_agent,
+            registry=registry,
+        )
         self.budget = Gauge("atomesh_client_retry_budget_left", "Retries that could be sent now.", registry=registry)
 
 
+class Followed(Protocol):
+    """Whoever follows an agent's endpoints, or those in a version range: a balancer."""
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait."""
+        ...
+
+    @property
+    def circuit(self) -> Circuit:
+        """Whether calls get through."""
+        ...
+
+
 class AgentSeries:
-    """The series of one agent, bound; it is the balancer's observer."""
+    """The series of one agent, bound. All that follow the agent share it: gauges are of them together."""
 
     def __init__(self, families: ClientMetrics, agent: str) -> None:
         """Binds no label before one is used: the agent may turn out to be unknown."""
         self._families = families
         self._agent = agent
-        self._known = False
-        self._endpoints: set[str] = set()
+        self._followers: list[Followed] = []
+        self._endpoints: dict[str, dict[Followed, Candidate]] = {}
+        """By address: as each follower sees it."""
         self._calls: dict[str, Count] = {}
         self._attempts: dict[tuple[str, str], Count] = {}
 
@@ -110,11 +132,24 @@ class AgentSeries:
         """Time of waiting."""
         return self._families.queue_seconds.labels(self._agent)
 
-    def known(self, waiting: Callable[[], int]) -> None:
-        """There is such an agent; `waiting` is read at scrape time."""
-        if not self._known:
-            self._known = True
-            self._families.waiting.labels(self._agent).set_function(waiting)
+    def known(self, follower: Followed) -> None:
+        """There is such an agent; what calls wait and the circuit are read at scrape time."""
+        if follower in self._followers:
+            return
+        self._followers.append(follower)
+        if len(self._followers) == 1:
+            families, agent = self._families, self._agent
+            families.waiting.labels(agent).set_function(lambda: sum(f.waiting for f in self._followers))
+            families.circuit.labels(agent).set_function(
+                lambda: max((f.circuit.level for f in self._followers), default=0)
+            )
+
+    def forget(self, follower: Followed) -> None:
+        """It follows no more."""
+        if follower in self._followers:
+            self._followers.remove(follower)
+        for address in list(self._endpoints):
+            self.left(address, follower)
 
     def call(self, reason: str, seconds: float) -> None:
         """Counts a call that ended."""
@@ -146,17 +181,25 @@ class AgentSeries:
         """Counts an ejection."""
         self._families.ejections.labels(self._agent, endpoint.address).inc()
 
-    def joined(self, candidate: Candidate) -> None:
+    def joined(self, candidate: Candidate, follower: Followed) -> None:
         """An endpoint appeared, or is another instance now. Read at scrape time: a call pays nothing."""
-        labels = (self._agent, candidate.endpoint.address)
-        self._endpoints.add(candidate.endpoint.address)
-        self._families.slots.labels(*labels).set_function(lambda: candidate.slots)
-        self._families.in_flight.labels(*labels).set_function(lambda: candidate.in_flight)
-        self._families.muxed.labels(*labels).set_function(lambda: candidate.muxed)
+        address = candidate.endpoint.address
+        seen = self._endpoints.get(address)
+        if seen is not None:
+            seen[follower] = candidate
+            return
+        seen = self._endpoints[address] = {follower: candidate}
+        families, labels = self._families, (self._agent, address)
+        families.slots.labels(*labels).set_function(lambda: max(c.slots for c in seen.values()))
+        families.in_flight.labels(*labels).set_function(lambda: sum(c.in_flight for c in seen.values()))
+        families.muxed.labels(*labels).set_function(lambda: any(c.muxed for c in seen.values()))
 
-    def left(self, address: str) -> None:
+    def left(self, address: str, follower: Followed) -> None:
         """An endpoint is gone: its series end, or a fleet that restarts daily would grow for ever."""
-        self._endpoints.discard(address)
+        seen = self._endpoints.get(address, {})
+        seen.pop(follower, None)
+        if seen or self._endpoints.pop(address, None) is None:
+            return
         families, labels = self._families, {"agent": self._agent, "endpoint": address}
         for family in (families.slots, families.in_flight, families.muxed, families.ejections, families.attempts):
             family.remove_by_labels(labels)

@@ -133,9 +133,9 @@ class StaticResolver:
                     # The first that answers is told of at once: an address that hangs holds nobody up.
                     yield WatchEvent((update if told else Reset((endpoint,)),), Position())
                     told = True
-            if not told:
-                yield WatchEvent((Reset(()),), Position())
-                told = True
+            # A bookmark tells that all have been asked.
+            yield WatchEvent(() if told else (Reset(()),), Position())
+            told = True
             await self._clock.sleep(POLL_SECONDS)
 
     async def contract(self, endpoint: Endpoint) -> ContractDescriptor:

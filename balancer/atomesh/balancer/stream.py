@@ -198,7 +198,8 @@ class _Plan:
         self._request_id = context.request_id
         self.call = call = Call(deadline, check_policy(policy) if policy else client._policy, context.session_id)
         call.returns = self.agent in context.via
-        fleet = await client._meet(self.agent, deadline)
+        call.fail_fast = self.options.fail_fast
+        fleet = await client._all_fleets.meet(self.agent, self.options.version, deadline)
         self._series = fleet.series
         client._check_type(fleet, self._input)
         # Known before anything is sent: work whose outcome cannot be read should not be done.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from atomesh.balancer.candidate import Candidate
 from atomesh.balancer.policies import DEFAULT_POLICY
@@ -22,7 +22,18 @@ _SWEEP = 100  # entries left behind that are not worth a sweep
 class Call:
     """A call that wants an endpoint."""
 
-    __slots__ = ("attempts", "deadline", "policy", "queue_wait", "returns", "session", "since", "tried", "waiting")
+    __slots__ = (
+        "attempts",
+        "deadline",
+        "fail_fast",
+        "policy",
+        "queue_wait",
+        "returns",
+        "session",
+        "since",
+        "tried",
+        "waiting",
+    )
 
     def __init__(self, deadline: float, policy: str = DEFAULT_POLICY, session: str = "") -> None:
         """`deadline` in monotonic seconds."""
@@ -32,6 +43,8 @@ class Call:
         """What keeps calls at one endpoint, where the policy does, and with one release."""
         self.returns = False
         """It has passed through the agent before: whoever it would wait for may be waiting for it."""
+        self.fail_fast = False
+        """It does not wait where the agent is an open circuit."""
         self.attempts: list[Attempt] = []
         """Those that failed."""
         self.tried: Collection[Candidate] = NONE_TRIED
@@ -53,15 +66,22 @@ class WaitingCalls:
         self._order = itertools.count()
         self._count = 0
         self._latest = 0.0
+        self.hasty = 0
+        """How many of them do not wait for an open circuit."""
 
     def __len__(self) -> int:
         """How many wait."""
         return self._count
 
+    def __iter__(self) -> Iterator[Call]:
+        """Those that wait, in no order."""
+        return (call for _, _, call in self._by_deadline if call.waiting)
+
     def add(self, call: Call, now: float) -> None:
         """The call waits from now on; what refused it before may be asked again."""
         call.waiting, call.since, call.tried = True, now, NONE_TRIED
         self._count += 1
+        self.hasty += call.fail_fast
         self._latest = max(self._latest, call.deadline) if self._count > 1 else call.deadline
         heapq.heappush(self._by_deadline, (call.deadline, next(self._order), call))
         self._arrivals.append((now, call))
@@ -72,6 +92,7 @@ class WaitingCalls:
             return
         call.waiting = False
         self._count -= 1
+        self.hasty -= call.fail_fast
         if len(self._by_deadline) > 2 * self._count + _SWEEP:
             self._by_deadline = [entry for entry in self._by_deadline if entry[2].waiting]
             heapq.heapify(self._by_deadline)

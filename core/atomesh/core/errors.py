@@ -21,6 +21,7 @@ AtomeshError
 │   ├── QueueFull            this client holds as many calls as it may
 │   ├── Shed                 it would not have made its deadline
 │   ├── NoEndpoint           nobody to send it to
+│   ├── CircuitOpen          every endpoint has failed of late, and the call does not wait
 │   └── RegistryUnavailable  the registry cannot be reached or cannot commit
 ├── DeadlineExceeded         out of time (`executed` says how far it came)
 ├── Cancelled                the caller went away
@@ -269,6 +270,15 @@ class NoEndpoint(Refused):
     """There is nobody to send the call to."""
 
     reason = "NO_ENDPOINT"
+
+
+class CircuitOpen(Refused):
+    """Every endpoint of the agent is left alone for its failures, and the call fails fast.
+
+    `retry_after` is in how many seconds the first of them is tried again.
+    """
+
+    reason = "CIRCUIT_OPEN"
 
 
 class RegistryUnavailable(Refused):

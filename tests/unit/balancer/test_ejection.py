@@ -2,17 +2,12 @@
 
 import pytest
 
-from atomesh.balancer.ejection import (
-    BASE_SECONDS,
-    CONSECUTIVE,
-    MAX_SECONDS,
-    MIN_VOLUME,
-    WINDOW_SECONDS,
-    Ejection,
-    Outcome,
-    may_eject,
-)
+from atomesh.balancer.breaker import DEFAULT_BREAKER
+from atomesh.balancer.ejection import Ejection, Outcome
 
+CONSECUTIVE, MIN_VOLUME = DEFAULT_BREAKER.transport_failures, DEFAULT_BREAKER.min_volume
+WINDOW_SECONDS = DEFAULT_BREAKER.window_seconds
+BASE_SECONDS, MAX_SECONDS = DEFAULT_BREAKER.base_seconds, DEFAULT_BREAKER.max_seconds
 GOOD, CUT, BAD, FULL = Outcome.SUCCESS, Outcome.TRANSPORT_FAILURE, Outcome.AGENT_FAILURE, Outcome.NEUTRAL
 
 
@@ -102,4 +97,4 @@ def test_after_an_ejection_one_success_clears_and_one_failure_ejects_again() -> 
 
 @pytest.mark.parametrize(("fleet", "most"), [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (10, 5)])
 def test_never_more_than_half_of_a_fleet_but_always_one(fleet: int, most: int) -> None:
-    assert [may_eject(already, fleet) for already in range(fleet)] == [n < most for n in range(fleet)]
+    assert [DEFAULT_BREAKER.may_eject(already, fleet) for already in range(fleet)] == [n < most for n in range(fleet)]
