@@ -227,14 +227,15 @@ def _collect(file: Any, files: dict[str, Any]) -> None:
 
 def _hash(types: tuple[str, ...], descriptor_set: bytes) -> str:
     own = (file for file in descriptor_files(descriptor_set) if file.name != descriptor_pb2.DESCRIPTOR.name)
-    files = sorted((file.name, _canonical(file)) for file in own)
+    files = sorted((file.name, canonical(file)) for file in own)
     digest = hashlib.sha256("".join(f"{name}\n" for name in types).encode())
     for name, content in files:
         digest.update(f"{name}\n{len(content)}\n".encode() + content)
     return digest.hexdigest()
 
 
-def _canonical(file: descriptor_pb2.FileDescriptorProto) -> bytes:
+def canonical(file: descriptor_pb2.FileDescriptorProto) -> bytes:
+    """The file as bytes that are the same whoever compiled it: without comments and default JSON names."""
     bare = descriptor_pb2.FileDescriptorProto()
     bare.CopyFrom(file)
     bare.ClearField("source_code_info")

@@ -186,8 +186,11 @@ class PipelineSpec(_Model):
     description: Words = ""
     input_type: TypeName = ""
     """The message that it takes. Unset: what the first stage that takes the input whole takes."""
+    input_fields: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], str] = {}
+    """The fields of a message of its own that it takes, instead of `input_type`: a type by name, such as `string`,
+    `int64`, `repeated string` or a message's full name."""
     output_type: TypeName = ""
-    """The message that `output` fills. Unset: that of the last stage, or one with a field for each last stage."""
+    """The message that `output` fills. Unset: one of its own, made from what `output` says."""
     timeout: Seconds = 300.0
     """Seconds for a run whose caller gives no deadline."""
     defaults: Defaults = Defaults()
@@ -200,6 +203,12 @@ class PipelineSpec(_Model):
     stages: Annotated[tuple[StageSpec, ...], BeforeValidator(_stages_by_id), Field(min_length=1, max_length=1000)]
     output: Value = None
     """What it gives. Unset: the output of its last stage, or those of all last stages by name."""
+
+    @model_validator(mode="after")
+    def _one_input(self) -> PipelineSpec:
+        if self.input_type and self.input_fields:
+            raise ValueError("say either input_type or input_fields")
+        return self
 
     @model_validator(mode="after")
     def _unique(self) -> PipelineSpec:

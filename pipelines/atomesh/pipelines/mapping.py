@@ -1,0 +1,339 @@
+"""What fills a message: literals, references and expressions, checked against its descriptor before anything runs.
+
+Literals are put into a message once, when the plan is made; a run copies that
+and sets what depends on the run.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from google.protobuf import json_format, message_factory
+from google.protobuf.message import Message
+
+from atomesh.core.errors import InvalidArgument
+from atomesh.core.fits import field_fit
+from atomesh.pipelines.expressions import Expressions
+from atomesh.pipelines.references import Getter, Values, Wrong, is_reference, resolve
+from atomesh.pipelines.shapes import Shape, misfit, of_field
+from atomesh.pipelines.typespace import TypeSpace
+
+CEL = "$cel"
+"""The key of an object that is an expression."""
+
+Assign: TypeAlias = Callable[[Any, Values], None]
+_CEL_INTS = ("int32", "int64", "uint32", "uint64")
+
+
+class MappingFailed(InvalidArgument):
+    """A mapping was right in itself and failed on the values of a run, such as a number beyond its field's range."""
+
+    reason = "MAPPING_FAILED"
+
+
+@dataclass
+class Mapper:
+    """Makes functions of mappings, in the types of one plan."""
+
+    types: TypeSpace
+    notes: list[str] = field(default_factory=list)
+    """Rules of fields that what fills them does not promise to keep: the endpoint checks them all the same."""
+
+    def __post_init__(self) -> None:
+        """The expressions of these types."""
+        self._expressions = Expressions(self.types)
+
+    def message(self, value: Any, target: Any, scope: Mapping[str, Shape]) -> Getter:
+        """A function that gives the message of type `target`, or None where all of it is a value that is not there.
+
+        Raises:
+            Wrong: a field that is not there, or a value of another type.
+        """
+        wanted = Shape(message=target)
+        if is_reference(value):
+            found = resolve(value, scope)
+            if problem := misfit(found.shape, wanted):
+                raise Wrong(f"{value}: {problem}")
+            return _converted(found.get, target)
+        if _is_expression(value):
+            return _converted(self._expression(value[CEL], wanted, scope), target)
+        if not isinstance(value, dict):
+            raise Wrong(f"expected fields of {target.full_name}, a reference or an expression, not {value!r:.60}")
+        made = message_factory.GetMessageClass(target)
+        fill = self._fields(value, target, scope)
+
+        def build(values: Values) -> Message:
+            message = made()
+            fill(message, values)
+            return message
+
+        return build
+
+    def boolean(self, text: str, scope: Mapping[str, Shape]) -> Getter:
+        """A guard: a reference to a bool, or an expression.
+
+        Raises:
+            Wrong: it is neither.
+        """
+        if is_reference(text):
+            found = resolve(text, scope)
+            if found.shape != Shape(scalar="bool"):
+                raise Wrong(f"{text} is {found.shape}, and a guard is a bool; compare it in CEL")
+            return found.get
+        shape, get = self._expressions.compile(text, scope)
+        if shape is not None and shape != Shape(scalar="bool"):
+            raise Wrong(f"{text!r:.80} is {shape}, and a guard is a bool")
+        return get
+
+    def value(self, value: Any, scope: Mapping[str, Shape]) -> tuple[Shape, Getter]:
+        """The shape of a value for which nothing is declared, and the function that gives it.
+
+        Raises:
+            Wrong: it is of no one shape.
+        """
+        if is_reference(value):
+            found = resolve(value, scope)
+            return found.shape, found.get
+        if _is_expression(value):
+            shape, get = self._expressions.compile(str(value[CEL]), scope)
+            if shape is None:
+                raise Wrong(f"{value[CEL]!r:.80} is of no one type before a run; name an output_type")
+            return shape, get
+        for kind, scalar in ((bool, "bool"), (int, "int64"), (float, "double"), (str, "string")):
+            if isinstance(value, kind):
+                return Shape(scalar=scalar), _always(_unescaped(value))
+        raise Wrong(f"{value!r:.60} has no type of its own; name an output_type")
+
+    # -- inside --------------------------------------------------------------
+
+    def _expression(self, text: Any, wanted: Shape, scope: Mapping[str, Shape]) -> Getter:
+        shape, get = self._expressions.compile(str(text), scope)
+        if shape is not None and (problem := _cel_misfit(shape, wanted)):
+            raise Wrong(f"{text!r:.80}: {problem}")
+        return get
+
+    def _fields(self, value: Mapping[str, Any], target: Any, scope: Mapping[str, Shape]) -> Assign:
+        fixed = message_factory.GetMessageClass(target)()
+        assigns: list[Assign] = []
+        oneofs: dict[str, str] = {}
+        for name, item in value.items():
+            member = _member(target, name)
+            if (group := member.containing_oneof) is not None and oneofs.setdefault(group.name, name) != name:
+                raise Wrong(f"{oneofs[group.name]} and {name} of {target.full_name} exclude one another; fill one")
+            if _is_literal(item):
+                _set_literal(fixed, member, item)
+            else:
+                assigns.append(_named(member.name, self._assign(member, item, scope)))
+
+        def fill(message: Any, values: Values) -> None:
+            message.MergeFrom(fixed)
+            for assign in assigns:
+                assign(message, values)
+
+        return fill
+
+    def _assign(self, member: Any, item: Any, scope: Mapping[str, Shape]) -> Assign:
+        """What sets one field from a value that depends on the run."""
+        wanted, name = of_field(member), str(member.name)
+        if is_reference(item):
+            found = resolve(item, scope)
+            if problem := misfit(found.shape, wanted):
+                raise Wrong(f"{name}: {item}: {problem}")
+            if found.field is not None:
+                self.notes += [f"{name}: {item}: {breach}" for breach in field_fit(found.field, member)]
+            return _put(found.get, name, wanted)
+        if _is_expression(item):
+            return _put(self._expression(item[CEL], wanted, scope), name, wanted)
+        if isinstance(item, list) and wanted.many:
+            return self._list(name, item, wanted.one, scope)
+        if isinstance(item, dict) and wanted.key:
+            raise Wrong(f"{name} is {wanted}; fill it whole, by a reference or an expression")
+        if isinstance(item, dict) and wanted.message is not None and not wanted.many:
+            fill = self._fields(item, wanted.message, scope)
+            return lambda message, values: fill(_present(getattr(message, name)), values)
+        raise Wrong(f"{name} is {wanted}, which {item!r:.60} does not fit")
+
+    def _list(self, name: str, items: list[Any], one: Shape, scope: Mapping[str, Shape]) -> Assign:
+        if one.message is not None:
+            target = one.message
+            makers = [self.message(item, target, scope) for item in items]
+        else:
+            makers = [self._scalar(item, one, scope) for item in items]
+
+        def assign(message: Any, values: Values) -> None:
+            found = (make(values) for make in makers)
+            getattr(message, name).extend([value for value in found if value is not None])
+
+        return assign
+
+    def _scalar(self, item: Any, wanted: Shape, scope: Mapping[str, Shape]) -> Getter:
+        if _is_expression(item):
+            return self._expression(item[CEL], wanted, scope)
+        shape, get = self.value(item, scope)
+        widened = (
+            shape.scalar == "int64" and not is_reference(item) and wanted.scalar in (*_CEL_INTS, "double", "float")
+        )
+        if not widened and (problem := misfit(shape, wanted)):
+            raise Wrong(problem)
+        return get
+
+
+def roots(value: Any, names: Callable[[str], list[str]]) -> set[str]:
+    """What a mapping reads; `names` finds the names in an expression."""
+    if is_reference(value):
+        return {value[1:].partition(".")[0].partition("[")[0]}
+    if _is_expression(value):
+        return set(names(str(value[CEL])))
+    if isinstance(value, dict):
+        return set().union(*(roots(item, names) for item in value.values()), set())
+    if isinstance(value, list | tuple):
+        return set().union(*(roots(item, names) for item in value), set())
+    return set()
+
+
+def _is_expression(value: Any) -> bool:
+    return isinstance(value, dict) and set(value) == {CEL}
+
+
+def _is_literal(value: Any) -> bool:
+    if isinstance(value, dict):
+        return not _is_expression(value) and all(_is_literal(item) for item in value.values())
+    if isinstance(value, list):
+        return all(_is_literal(item) for item in value)
+    return not is_reference(value)
+
+
+def _unescaped(value: Any) -> Any:
+    if isinstance(value, str):
+        return value[1:] if value.startswith("$$") else value
+    if isinstance(value, dict):
+        return {key: _unescaped(item) for key, item in value.items()}
+    return [_unescaped(item) for item in value] if isinstance(value, list) else value
+
+
+def _always(value: Any) -> Getter:
+    return lambda values: value
+
+
+def _member(target: Any, name: str) -> Any:
+    found = target.fields_by_name.get(name) or target.fields_by_camelcase_name.get(name)
+    if found is None:
+        names = [member.name for member in target.fields]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+        raise Wrong(f"{target.full_name} has no field {name!r:.60}; {hint}")
+    return found
+
+
+def _set_literal(message: Any, member: Any, item: Any) -> None:
+    try:
+        json_format.ParseDict({member.name: _unescaped(item)}, message, descriptor_pool=member.file.pool)
+    except (json_format.ParseError, TypeError, ValueError) as error:
+        said = " ".join(str(error).split()).rstrip(".")
+        raise Wrong(f"{member.name}: {item!r:.60} does not fit {of_field(member)} ({said[-160:]})") from None
+
+
+def _put(get: Getter, name: str, wanted: Shape) -> Assign:
+    if wanted.many:
+        return _put_many(get, name, wanted)
+    if wanted.key:
+        return _put_map(get, name, wanted)
+    if wanted.message is not None:
+        return lambda message, values: _copy(getattr(message, name), get(values))
+
+    def put(message: Any, values: Values) -> None:
+        if (value := get(values)) is not None:
+            setattr(message, name, value)
+
+    return put
+
+
+def _put_many(get: Getter, name: str, wanted: Shape) -> Assign:
+    def put(message: Any, values: Values) -> None:
+        found = get(values)
+        if found is None:
+            return
+        into = getattr(message, name)
+        if wanted.message is None:
+            into.extend(found)
+            return
+        for item in found:
+            if item is not None:
+                _copy(into.add(), item)
+
+    return put
+
+
+def _put_map(get: Getter, name: str, wanted: Shape) -> Assign:
+    def put(message: Any, values: Values) -> None:
+        into = getattr(message, name)
+        for key, item in (get(values) or {}).items():
+            if wanted.message is None:
+                into[key] = item
+            else:
+                _copy(into[key], item)
+
+    return put
+
+
+def _copy(into: Any, value: Any) -> None:
+    """Puts a message into another in place, by way of the wire where their classes differ."""
+    if value is None:
+        return
+    if isinstance(value, type(into)):
+        into.CopyFrom(value)
+    elif isinstance(value, Message):
+        into.ParseFromString(value.SerializePartialToString())
+    elif isinstance(value, datetime.datetime):
+        into.FromDatetime(value)
+    elif isinstance(value, datetime.timedelta):
+        into.FromTimedelta(value)
+    else:
+        json_format.ParseDict(value, into)
+    into.SetInParent()
+
+
+def _present(message: Any) -> Any:
+    message.SetInParent()
+    return message
+
+
+def _converted(get: Getter, target: Any) -> Getter:
+    """The same in the class of the target, whichever class the value is of."""
+    wanted = message_factory.GetMessageClass(target)
+
+    def convert(values: Values) -> Any:
+        value = get(values)
+        if value is None or isinstance(value, wanted):
+            return value
+        if not isinstance(value, Message):
+            raise MappingFailed(f"{type(value).__name__} is no {target.full_name}")
+        return wanted.FromString(value.SerializePartialToString())
+
+    return convert
+
+
+def _named(name: str, assign: Assign) -> Assign:
+    """The assignment with its field's name in whatever goes wrong."""
+
+    def named(message: Any, values: Values) -> None:
+        try:
+            assign(message, values)
+        except (TypeError, ValueError, json_format.ParseError) as error:
+            raise MappingFailed(f"{name}: {' '.join(str(error).split())[:200]}") from None
+
+    return named
+
+
+def _cel_misfit(given: Shape, wanted: Shape) -> str:
+    """As `misfit`, for CEL, which knows one width of each number; what is too large fails in the run."""
+    same = given.many == wanted.many and given.key == wanted.key
+    numbers = (*_CEL_INTS, "double", "float")
+    if same and given.scalar in numbers and (wanted.enum is not None or wanted.scalar in numbers):
+        fractional = given.scalar == "double" and wanted.scalar not in ("double", "float")
+        return f"{given} does not fit {wanted}; say int(...)" if fractional else ""
+    return misfit(given, wanted)

@@ -1,0 +1,77 @@
+"""The messages that a pipeline makes for itself, where its author names none.
+
+`Input` has the fields of `input_fields`; `Output` has those that `output`
+fills, or one for each last stage. A field's number comes of its name, so that
+a new version of the pipeline with more fields is compatible with the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from google.protobuf import descriptor_pb2
+
+from atomesh.pipelines.references import Wrong
+from atomesh.pipelines.shapes import SCALARS, Shape
+from atomesh.pipelines.typespace import TypeSpace, field_number, own_package
+
+_Field = descriptor_pb2.FieldDescriptorProto
+
+
+def own_file(
+    pipeline: str, inputs: Mapping[str, Shape] | None, outputs: Mapping[str, Shape] | None
+) -> descriptor_pb2.FileDescriptorProto:
+    """The file with the messages that are wanted."""
+    package = own_package(pipeline)
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"{package.replace('.', '/')}.proto", package=package, syntax="proto3"
+    )
+    for name, fields in (("Input", inputs), ("Output", outputs)):
+        if fields is not None:
+            message = file.message_type.add(name=name)
+            taken: set[int] = set()
+            for field in sorted(fields):
+                _add(file, message, field, fields[field], field_number(field, taken))
+    return file
+
+
+def shape_named(text: str, types: TypeSpace) -> Shape:
+    """The shape that `string`, `repeated int64` or a message's full name stands for.
+
+    Raises:
+        Wrong: it is none of these.
+    """
+    words = text.split()
+    many = words[:1] == ["repeated"]
+    name = words[-1] if len(words) == 1 + many else ""
+    if name in SCALARS:
+        return Shape(scalar=name, many=many)
+    if name and (message := types.find(name)) is not None:
+        return Shape(message=message, many=many)
+    raise Wrong(f"{text!r:.80} is no type; write one of {', '.join(SCALARS)}, or a message of the agents' contracts")
+
+
+def _add(
+    file: descriptor_pb2.FileDescriptorProto,
+    message: descriptor_pb2.DescriptorProto,
+    name: str,
+    shape: Shape,
+    number: int,
+) -> None:
+    label = _Field.LABEL_REPEATED if shape.many or shape.key else _Field.LABEL_OPTIONAL
+    field = message.field.add(name=name, number=number, label=label)
+    if shape.key:
+        entry = message.nested_type.add(name=f"{name.title().replace('_', '')}Entry")
+        entry.options.map_entry = True
+        _add(file, entry, "key", Shape(scalar=shape.key), 1)
+        _add(file, entry, "value", shape.one, 2)
+        field.type, field.type_name = _Field.TYPE_MESSAGE, f".{file.package}.{message.name}.{entry.name}"
+        return
+    named = shape.message or shape.enum
+    if named is None:
+        field.type = SCALARS[shape.scalar]
+        return
+    field.type = _Field.TYPE_MESSAGE if shape.message is not None else _Field.TYPE_ENUM
+    field.type_name = f".{named.full_name}"
+    if named.file.name not in file.dependency:
+        file.dependency.append(named.file.name)
