@@ -1,0 +1,137 @@
+"""How an agent fares, in figures: what its endpoints last told the registry, put together.
+
+A call goes to any of an agent's endpoints, mostly in proportion to their
+slots, so its figures are means over endpoints, weighted by slots. One number
+ranks agents, and it is in seconds, so that it can be argued with: the time
+until an execution has succeeded, its wait for a slot and the tries before it
+included, and on top what a declared score below 1 is held to cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from atomesh.core.endpoint import Endpoint, Load, State
+
+UNKNOWN_LATENCY = 1.0
+"""Seconds that an execution is taken to last where nobody has measured one. With
+0 every newcomer would rank above all that are known to be fast; with a minute,
+what an attempt may take, none would ever be chosen and so never measured."""
+
+PRIOR_EXECUTIONS = 20
+PRIOR_FAILURES = 1
+"""Executions that are assumed before the first one is seen: one failure in
+twenty, by the rule of succession. With none, an agent whose only execution
+failed would count as one that always fails, and one whose only execution went
+well as perfect. A thousand executions leave 0.1 % of it."""
+
+RETRY_SECONDS = 1.0
+"""What a failed attempt costs beside its own time: the first backoff of a pipeline."""
+
+SUSPECT_WEIGHT = 0.1
+"""How much an endpoint counts whose lease ran out with so many others that the
+registry doubts itself: it may well be there, but nobody should build on it."""
+
+SCORE_SECONDS = 10.0
+"""What a whole point of declared score is worth: a tenth of it as much as one
+second. So a better agent wins over a faster one unless it is slower by seconds,
+and among equally good ones time decides. With 1 second a model that needs three
+would never be chosen over a rule that answers at once."""
+
+UNKNOWN_SCORE = 0.5
+"""The score of an agent that has a capability and does not say how well."""
+
+FREE_SECONDS = 1e-6
+"""What the first free slot is worth, the next ones less: it decides between
+equals, and nothing else does, since a slot that is free is as good as ten."""
+
+_MOST_ERRORS = 0.99  # above it, the time until a success says nothing more
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is known of an agent's endpoints that take calls."""
+
+    endpoints: int = 0
+    suspects: int = 0
+    """Those of them that the registry doubts."""
+    slots: int = 0
+    free: int = 0
+    """Slots that are free; suspects' do not count."""
+    queued: int = 0
+    latency: float | None = None
+    """Seconds that an execution lasts in the mean; None where none was measured."""
+    error_rate: float = PRIOR_FAILURES / PRIOR_EXECUTIONS
+
+    @property
+    def success(self) -> float:
+        """The chance that one execution goes well."""
+        return 1.0 - self.error_rate
+
+    @property
+    def expected(self) -> float:
+        """Seconds for one execution, with its wait for a slot."""
+        latency = UNKNOWN_LATENCY if self.latency is None else self.latency
+        return latency + self._wait(latency)
+
+    @property
+    def until_success(self) -> float:
+        """Seconds until an execution has gone well, failed ones and the waits between included."""
+        errors = min(self.error_rate, _MOST_ERRORS)
+        return (self.expected + errors * RETRY_SECONDS) / (1.0 - errors)
+
+    def cost(self, score: float | None = 1.0) -> int:
+        """What ranks it, in whole nanoseconds, so that sums of it are exact; `score` where a capability is asked for."""
+        lacking = 1.0 - (UNKNOWN_SCORE if score is None else score)
+        scarce = FREE_SECONDS / (1 + self.free)
+        return 1 + round((self.until_success + lacking * SCORE_SECONDS + scarce) * 1e9)
+
+    def _wait(self, latency: float) -> float:
+        """Until a slot comes free: with all taken, one does every `latency / slots`, and those that wait go first."""
+        return 0.0 if self.free else latency * (self.queued + 1) / max(1, self.slots)
+
+
+def figures(endpoints: Iterable[Endpoint]) -> Figures:
+    """The figures of one agent's endpoints, all of which take calls."""
+    given = list(endpoints)
+    serving = [endpoint for endpoint in given if endpoint.state is not State.SUSPECT]
+    return Figures(
+        endpoints=len(given),
+        suspects=len(given) - len(serving),
+        slots=sum(_slots(endpoint) for endpoint in serving),
+        free=sum(_free(endpoint) for endpoint in serving),
+        queued=sum(endpoint.load.queued for endpoint in serving if endpoint.load),
+        latency=_mean((_weight(endpoint), _latency(endpoint)) for endpoint in given),
+        error_rate=_mean((_weight(endpoint), _error_rate(endpoint)) for endpoint in given) or 0.0,
+    )
+
+
+def _slots(endpoint: Endpoint) -> int:
+    return (endpoint.load.slots if endpoint.load else 0) or endpoint.slots
+
+
+def _free(endpoint: Endpoint) -> int:
+    return max(0, _slots(endpoint) - (endpoint.load.in_flight if endpoint.load else 0))
+
+
+def _weight(endpoint: Endpoint) -> float:
+    return _slots(endpoint) * (SUSPECT_WEIGHT if endpoint.state is State.SUSPECT else 1.0)
+
+
+def _latency(endpoint: Endpoint) -> float | None:
+    load = endpoint.load
+    return load.busy / load.executions if load and load.executions else None
+
+
+def _error_rate(endpoint: Endpoint) -> float:
+    load = endpoint.load or Load()
+    return (load.failures + PRIOR_FAILURES) / (load.executions + PRIOR_EXECUTIONS)
+
+
+def _mean(weighted: Iterable[tuple[float, float | None]]) -> float | None:
+    """The mean of what is known; None where nothing is. `fsum`, so that the order of endpoints changes nothing."""
+    known = [(weight, value) for weight, value in weighted if value is not None]
+    total = math.fsum(weight for weight, _ in known)
+    return math.fsum(weight * value for weight, value in known) / total if total else None
