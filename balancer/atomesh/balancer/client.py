@@ -16,7 +16,7 @@ from atomesh.balancer.capacity import Capacity
 from atomesh.balancer.circuit import Circuit
 from atomesh.balancer.filters import Filters
 from atomesh.balancer.fleet import Fleet
-from atomesh.balancer.fleets import Fleets, FleetSettings
+from atomesh.balancer.fleets import Fleets, FleetSettings, check_breakers
 from atomesh.balancer.metrics import OTHER, AgentSeries, ClientMetrics, reason_of
 from atomesh.balancer.policies import DEFAULT_POLICY, check_policy
 from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
@@ -129,6 +129,7 @@ class Client:
         self._policy = check_policy(policy)
         self._timeout = _check_timeout(timeout)
         filters = Filters(zone, dict(versions or {}))
+        checked = check_breakers(breakers)
         self._clock = clock
         self._hedge = hedge
         self._rng = rng or random.Random()
@@ -151,7 +152,7 @@ class Client:
                 clock=clock,
                 rng=self._rng,
                 filters=filters,
-                breakers=dict(breakers or {}),
+                breakers=checked,
                 mux=mux,
                 network=network,
             )

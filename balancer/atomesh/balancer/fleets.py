@@ -51,16 +51,18 @@ class FleetSettings:
     mux: bool
     network: Network
 
-    def __post_init__(self) -> None:
-        """Checks the breakers.
 
-        Raises:
-            InvalidArgument: one is none, or its name is no agent's.
-        """
-        for agent, breaker in self.breakers.items():
-            check_agent_name(agent)
-            if not isinstance(breaker, Breaker):
-                raise InvalidArgument(f"the breaker of {agent} is a {type(breaker).__name__}; give a Breaker")
+def check_breakers(breakers: Mapping[str, Breaker] | None) -> Mapping[str, Breaker]:
+    """The breakers, by agent.
+
+    Raises:
+        InvalidArgument: one is none, or its name is no agent's.
+    """
+    for agent, breaker in (breakers or {}).items():
+        check_agent_name(agent)
+        if not isinstance(breaker, Breaker):
+            raise InvalidArgument(f"the breaker of {agent} is a {type(breaker).__name__}; give a Breaker")
+    return dict(breakers or {})
 
 
 class Fleets:
@@ -99,7 +101,7 @@ class Fleets:
         finally:
             fleet.strangers -= 1
             if not (fleet.balancer.known or fleet.strangers or self._closed):
-                await self._drop(key)
+                await self._forget(key).close()
         if version:
             await self._tidy(key)
         return fleet
@@ -139,14 +141,14 @@ class Fleets:
             network=settings.network,
         )
 
-    async def _drop(self, key: Key) -> None:
+    def _forget(self, key: Key) -> Fleet:
         fleet = self.made.pop(key)
         fleet.series.forget(fleet.balancer)
-        await fleet.close()
+        return fleet
 
     async def _tidy(self, met: Key) -> None:
         """Ends ranges past MAX_RANGES that nobody uses."""
         ranges = [key for key in self.made if isinstance(key, tuple)]
-        for key in ranges[: max(0, len(ranges) - MAX_RANGES)]:
-            if key != met and key in self.made and self.made[key].idle:
-                await self._drop(key)
+        unused = [key for key in ranges if key != met and self.made[key].idle]
+        dropped = [self._forget(key) for key in unused[: max(0, len(ranges) - MAX_RANGES)]]
+        await asyncio.gather(*(fleet.close() for fleet in dropped))
