@@ -106,6 +106,14 @@ class Answer:
         return self._hello.output_type
 
     @property
+    def endpoint(self) -> str:
+        """Who ran it, host:port, as the endpoint says."""
+        if self.response is not None:
+            return self.response.info.endpoint
+        assert self._hello is not None, "nothing is answered before a hello"
+        return self._hello.endpoint
+
+    @property
     def running(self) -> int | None:
         """Executions in flight there when it answered; None where a mux tells that by itself."""
         return None if self.response is None else self.response.info.load.in_flight

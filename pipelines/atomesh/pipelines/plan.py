@@ -7,6 +7,7 @@ line.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,6 +108,8 @@ class Plan:
     """Rules that nobody promises to keep; the endpoints check them all the same."""
     order: Mapping[str, int] = field(default_factory=dict)
     """The place of each stage in the file."""
+    sequential: bool = False
+    """Whether the steps follow one another, so that no two can run side by side."""
 
     @property
     def name(self) -> str:
@@ -183,7 +186,9 @@ class _Planner:
         classes = (self._types.message_class(str(taken.full_name)), self._types.message_class(str(given.full_name)))
         steps = tuple(step for name in in_order(self._waits) if (step := by_id[name]) is not None)
         order = {stage.id: place for place, stage in enumerate(self._spec.stages)}
-        return Plan(self._spec, Contract(self._spec.name, *classes), steps, output, tuple(self._mapper.notes), order)
+        sequential = all(before.id in step.needs for before, step in itertools.pairwise(steps))
+        notes = tuple(self._mapper.notes)
+        return Plan(self._spec, Contract(self._spec.name, *classes), steps, output, notes, order, sequential)
 
     # -- types ---------------------------------------------------------------
 

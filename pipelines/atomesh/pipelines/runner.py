@@ -1,0 +1,371 @@
+"""Runs plans: stages as soon as what they need is there, one deadline over all, a record of everything.
+
+A run whose stages follow one another is one task, its caller's; only branches
+that run side by side are tasks of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from google.protobuf.message import Message
+
+from atomesh.balancer import Client
+from atomesh.core import errors
+from atomesh.core.clock import SYSTEM_CLOCK, Clock
+from atomesh.core.context import Context, current_scope, new_request_id
+from atomesh.core.contract import known_class
+from atomesh.core.errors import AtomeshError
+from atomesh.pipelines.checkpoints import Checkpoints
+from atomesh.pipelines.errors import NotResumable, RunCancelled, RunExists, RunFailed, UnknownRun
+from atomesh.pipelines.events import Event, Listener, RunEnded, RunStarted
+from atomesh.pipelines.metrics import PipelineMetrics
+from atomesh.pipelines.middleware import Middleware, Provider, RunObserver
+from atomesh.pipelines.plan import Plan, Step
+from atomesh.pipelines.record import Failure, RunRecord, RunStatus, StageRecord, StageStatus, packed
+from atomesh.pipelines.running import Outcome, Run
+from atomesh.pipelines.stage import Stages
+from atomesh.pipelines.store.base import Resumption, RunStore
+
+_MAX_CONTEXT_VALUE = 4096  # bytes, as context.proto says
+
+
+class Runner:
+    """Runs plans over one client of the mesh.
+
+    async with Runner(mesh) as runner:
+        outcome = await runner.run(plan, TextInput(content="..."))
+        print(outcome.output, outcome.record.status)
+    """
+
+    def __init__(
+        self,
+        mesh: Client,
+        *,
+        store: RunStore | None = None,
+        checkpoints: Checkpoints | None = None,
+        providers: Mapping[str, Provider] | None = None,
+        middleware: Sequence[Middleware] = (),
+        observers: Sequence[RunObserver] = (),
+        metrics: PipelineMetrics | None = None,
+        owner: str = "",
+        clock: Clock = SYSTEM_CLOCK,
+        rng: random.Random | None = None,
+    ) -> None:
+        """`store` keeps what became of runs; `checkpoints`, the outputs of durable ones. `owner` names this process."""
+        self.store = store
+        self.owner = owner
+        self._checkpoints = checkpoints
+        self._providers = dict(providers or {})
+        self._observers = tuple(observers)
+        self.metrics = metrics or PipelineMetrics()
+        self._clock = clock
+        rng = rng or random.Random()
+        self._stages = Stages(mesh, clock=clock, rng=rng, middleware=middleware, checkpoints=checkpoints)
+        self._runs: dict[str, Run] = {}
+
+    async def __aenter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Cancels what runs, and returns when it has ended."""
+        tasks = [run.task for run in self._runs.values() if run.task is not None]
+        for run_id in list(self._runs):
+            self.cancel(run_id)
+        await asyncio.gather(*(task for task in tasks if task is not asyncio.current_task()), return_exceptions=True)
+
+    @property
+    def running(self) -> Mapping[str, RunRecord]:
+        """The records of the runs under way, by id."""
+        return {run_id: run.record for run_id, run in self._runs.items()}
+
+    async def run(
+        self,
+        plan: Plan,
+        input: Message,
+        *,
+        timeout: float | None = None,
+        context: Context | None = None,
+        run_id: str = "",
+        listener: Listener | None = None,
+    ) -> Outcome:
+        """Runs the plan to its end.
+
+        `timeout` is in seconds; inside an agent a run never outlives its caller.
+        `listener` is called with each event as it happens.
+
+        Raises:
+            WrongType: the input is not what the pipeline takes.
+            RunExists: a run of that id is under way here.
+            RunFailed: a stage failed for good; `run` is the record.
+            RunCancelled: `cancel` was called.
+        """
+        run = self._new(plan, input, timeout, context, run_id)
+        run.listener = listener
+        if plan.spec.durable:
+            await self._begin_durable(run)
+        elif self.store is not None:
+            self.store.begin(run.record)
+        return await self._go(run)
+
+    async def stream(self, plan: Plan, input: Message, **options: Any) -> AsyncIterator[Event]:
+        """Runs the plan and gives each event as it happens; the last one is RunEnded, however the run ended.
+
+        Takes the options of `run`. Whoever stops reading cancels the run.
+        """
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        task = asyncio.create_task(self.run(plan, input, listener=events.put_nowait, **options), name="run")
+        task.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, RunFailed | RunCancelled):
+                raise error
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def resume(
+        self, plan: Plan, resumption: Resumption, *, repeat_interrupted: bool = False, listener: Listener | None = None
+    ) -> Outcome:
+        """Goes on with a durable run that was interrupted, claimed from the store; finished stages are not repeated.
+
+        Raises:
+            NotResumable: there are no checkpoints here.
+            As `run`.
+        """
+        if self._checkpoints is None:
+            raise NotResumable("this process keeps no checkpoints; resume the run where durable pipelines run")
+        message = plan.contract.input.FromString(resumption.input.value)
+        run = self._new(plan, message, None, Context.from_proto(resumption.context), resumption.run_id)
+        run.listener, run.repeat_interrupted, run.record.durable = listener, repeat_interrupted, True
+        return await self._go(run)
+
+    def cancel(self, run_id: str) -> None:
+        """Cancels a run: what is in flight downstream is cancelled at once.
+
+        Raises:
+            UnknownRun: no run of that id is under way here.
+        """
+        run = self._runs.get(run_id)
+        if run is None:
+            raise UnknownRun(f"no run {run_id!r:.80} is under way here; `atomesh runs ls` lists those there were")
+        if not run.cancelled and run.task is not None:
+            run.cancelled = True
+            run.task.cancel()
+
+    # -- a run's way ---------------------------------------------------------
+
+    def _new(self, plan: Plan, input: Message, timeout: float | None, context: Context | None, run_id: str) -> Run:
+        taken = plan.contract.input
+        if not isinstance(input, taken):
+            input = _converted(plan, input)
+        run_id = run_id or new_request_id()
+        if run_id in self._runs:
+            raise RunExists(f"run {run_id} is under way already; give each run an id of its own")
+        now, scope = self._clock.now(), current_scope()
+        deadline = now + (plan.spec.timeout if timeout is None else timeout)
+        if scope is not None:
+            deadline = scope.deadline if timeout is None else min(deadline, scope.deadline)
+            context = context or scope.child()
+        wall = self._clock.wall()
+        context = (context or Context.begun(wall)).with_request_id()
+        if plan.spec.context:
+            context = replace(context, metadata={**context.metadata, **_travelling(plan.spec.context)})
+        records = [StageRecord(step.id, step.target.agent, step.spec.name) for step in plan.steps]
+        stages = {record.stage: record for record in records}
+        if not plan.sequential:
+            records.sort(key=lambda record: plan.order[record.stage])
+        record = RunRecord(run_id, plan.name, plan.spec.version, wall, records)
+        record.input_bytes, record.owner, record.durable = input.ByteSize(), self.owner, plan.spec.durable
+        record.request_id, record.user_id = context.request_id, context.user_id
+        series = self.metrics.of(plan.name)
+        return Run(plan, record, context, deadline, series, {"input": input}, stages, observers=self._observers)
+
+    async def _begin_durable(self, run: Run) -> None:
+        if self._checkpoints is None or self.store is None:
+            raise errors.Conflict(
+                f"pipeline {run.plan.name} is durable, and this process keeps no checkpoints; "
+                'install "atomesh[durable]", or say durable: false'
+            )
+        spec = run.plan.spec.model_dump_json(exclude_defaults=True)
+        context, record = run.context.to_proto(), run.record
+        await self.store.begin_durable(
+            record, Resumption(record.id, spec, packed(run.values["input"]), context, self.owner)
+        )
+
+    async def _go(self, run: Run) -> Outcome:
+        """Runs it in the caller's own task, and sees to its end."""
+        begun, record = self._clock.now(), run.record
+        run.task = asyncio.current_task()
+        self._runs[record.id] = run
+        run.series.running += 1
+        if run.observers:
+            run.observe("run_started")
+        if run.listener is not None:
+            run.tell(RunStarted(record))
+        try:
+            if run.plan.spec.providers:
+                await self._provide(run)
+            await self._all(run)
+            record.output = output = run.plan.output(run.values)
+            if output is None:
+                raise errors.InvalidArgument("nothing came of the stage that the output is of; give it a default")
+            record.output_bytes = output.ByteSize()
+            record.status = _how(record)
+        except asyncio.CancelledError as error:
+            record.status = RunStatus.CANCELLED
+            if not run.cancelled or run.task is None:
+                raise
+            run.task.uncancel()
+            raise RunCancelled(f"run {record.id} was cancelled", record) from error
+        except AtomeshError as error:
+            self._blame(run, error)
+            raise RunFailed(record) from error
+        finally:
+            self._ended(run, begun)
+        return Outcome(_ours(output), record)
+
+    def _ended(self, run: Run, begun: float) -> None:
+        record = run.record
+        if not record.status.ended:  # what no error of the mesh is: a mistake in a provider, or here
+            record.status = RunStatus.FAILED
+        record.seconds, record.ended_at = self._clock.now() - begun, self._clock.wall()
+        del self._runs[record.id]
+        run.series.running -= 1
+        run.series.run_ended(record)
+        if self.store is not None:
+            self.store.end(record)
+        if run.observers:
+            run.observe("run_ended")
+        if run.listener is not None:
+            run.tell(RunEnded(record))
+
+    async def _all(self, run: Run) -> None:
+        """Runs every stage, each when what it needs has ended."""
+        try:
+            if run.plan.sequential:
+                for step in run.plan.steps:
+                    await self._stages.run(run, step)
+            else:
+                await self._branches(run)
+        except AtomeshError:
+            failed = next((s for s in run.plan.steps if run.stages[s.id].status is StageStatus.FAILED), None)
+            if failed is not None and failed.spec.on_error == "compensate":
+                for step in reversed(run.finished):
+                    await self._stages.undo(run, step)
+            raise
+
+    async def _branches(self, run: Run) -> None:
+        waiting = {step.id: set(step.needs) for step in run.plan.steps}
+        steps = {step.id: step for step in run.plan.steps}
+        running: dict[asyncio.Task[None], Step] = {}
+        try:
+            while waiting or running:
+                ready = [steps[name] for name, needs in waiting.items() if not needs]
+                for step in ready:
+                    del waiting[step.id]
+                if len(ready) == 1 and not running:
+                    await self._stages.run(run, ready[0])
+                    ended = ready
+                else:
+                    for step in ready:
+                        task = asyncio.create_task(self._stages.run(run, step), name=f"stage {step.id}")
+                        running[task] = step
+                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    ended = [running.pop(task) for task in done]
+                    for task in done:
+                        task.result()
+                for needs in waiting.values():
+                    needs.difference_update(step.id for step in ended)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _blame(self, run: Run, error: AtomeshError) -> None:
+        record = run.record
+        record.status = RunStatus.FAILED
+        stage = next((stage for stage in record.stages if stage.status is StageStatus.FAILED), None)
+        name, spent = (stage.stage, stage.retries_exhausted) if stage is not None else ("", False)
+        record.failure = Failure(name, error.reason, str(error), spent)
+        if stage is None or not stage.attempts:
+            run.note(self._clock.wall(), name, 0, error)
+
+    async def _provide(self, run: Run) -> None:
+        """What the declared providers give: what can travel goes into the context, the rest stays."""
+        travelling: dict[str, Any] = {}
+        resources: dict[str, Any] = {}
+        for name in run.plan.spec.providers:
+            provider = self._providers.get(name)
+            if provider is None:
+                raise errors.InvalidArgument(
+                    f"pipeline {run.plan.name} declares the context provider {name!r}, which the runner was not given; "
+                    f"make it Runner(mesh, providers={{{name!r}: ...}})"
+                )
+            try:
+                value = await provider.provide(run.record)
+            except AtomeshError:
+                raise
+            except Exception as error:
+                raise errors.AgentCrashed(f"context provider {name} raised {type(error).__name__}: {error}") from error
+            (travelling if isinstance(value, str | int | float | bool | list | dict) else resources)[name] = value
+        run.context = replace(run.context, metadata={**run.context.metadata, **_travelling(travelling)})
+        run.resources = resources
+
+
+def _travelling(values: Mapping[str, Any]) -> dict[str, str]:
+    """Values as context metadata: text as it is, the rest as JSON.
+
+    Raises:
+        InvalidArgument: one is no JSON, or too long.
+    """
+    said: dict[str, str] = {}
+    for name, value in values.items():
+        try:
+            said[name] = text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        except (TypeError, ValueError) as error:
+            raise errors.InvalidArgument(f"context value {name!r:.80} cannot travel: {error}") from None
+        if len(text.encode("utf-8", "replace")) > _MAX_CONTEXT_VALUE:
+            raise errors.InvalidArgument(f"context value {name!r:.80} has more than {_MAX_CONTEXT_VALUE} bytes")
+    return said
+
+
+def _converted(plan: Plan, given: Message) -> Message:
+    """An input in the plan's own class of its type.
+
+    Raises:
+        WrongType: it is of another type.
+    """
+    wanted = plan.contract.input_type
+    name = given.DESCRIPTOR.full_name if isinstance(given, Message) else f"a {type(given).__name__}"
+    if name != wanted:
+        raise errors.WrongType(f"pipeline {plan.name} takes {wanted}, not {name}")
+    return plan.contract.input.FromString(given.SerializeToString())
+
+
+def _ours(output: Message) -> Message:
+    """The output in this process's own class of its type, where there is one."""
+    found = known_class(output.DESCRIPTOR.full_name)
+    if found is None or isinstance(output, found):
+        return output
+    return found.FromString(output.SerializeToString())
+
+
+def _how(record: RunRecord) -> RunStatus:
+    skipped = any(stage.status is StageStatus.SKIPPED or stage.items_skipped for stage in record.stages)
+    return RunStatus.PARTIAL if skipped else RunStatus.SUCCESS
