@@ -1,0 +1,146 @@
+"""What the rules of a place say of one value: protovalidate itself is asked.
+
+So formats, patterns and CEL need no second reading here. A trial costs about
+10 us, the first one of a message type up to some milliseconds (its rules are
+compiled); both are remembered.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeAlias
+
+import protovalidate
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+from atomesh.core.places import Place, entry
+
+Value: TypeAlias = bool | int | float | str | bytes
+"""A scalar; for a message of a well-known type its bytes."""
+
+_UNTRIED = "its rules cannot be tried"
+
+
+def refusal(place: Place, value: Value) -> str | None:
+    """Why a consumer refuses a value there; None where it takes it. What cannot be tried is refused."""
+    return None if _takes_all(place) else _tried(place.root, place.where, value, _kind(value))
+
+
+def can_give(place: Place, value: Value) -> bool:
+    """Whether a producer may give a value there. What cannot be tried may be given."""
+    return _takes_all(place) or _tried(place.root, place.where, value, _kind(value)) in (None, _UNTRIED)
+
+
+def unset_refusal(place: Place) -> str | None:
+    """Why a consumer refuses the field unset; None where it takes it."""
+    if _takes_all(place):
+        return None
+    said = _said_of_empty(_holder(place.root))
+    return _UNTRIED if said is None else said.get(place.root.number)
+
+
+def can_leave_unset(place: Place) -> bool:
+    """Whether a producer may leave the field unset."""
+    return unset_refusal(place) in (None, _UNTRIED)
+
+
+def empty_is_taken(message: Descriptor) -> bool:
+    """Whether no rule of the whole message is broken where no field is set."""
+    said = _said_of_empty(message)
+    return said is not None and 0 not in said
+
+
+def _holder(field: FieldDescriptor) -> Descriptor:
+    """The message that a field is in; extensions, which have none, never come here."""
+    assert field.containing_type is not None
+    return field.containing_type
+
+
+def _kind(value: Value) -> str:
+    return repr(value) if isinstance(value, float) else type(value).__name__
+
+
+def _takes_all(place: Place) -> bool:
+    return place.free or not place.rules.ByteSize()
+
+
+@functools.lru_cache(maxsize=65536)
+def _tried(root: FieldDescriptor, where: str, value: Value, kind: str) -> str | None:
+    del kind  # part of the key: True, 1 and 1.0 are equal, as 0.0 and -0.0 are, and each is a value of its own
+    holder = _holder(root)
+    message = message_factory.GetMessageClass(holder)()
+    try:
+        _put(message, root, where, value)
+        broken = _validator(holder).collect_violations(message)
+    except (protovalidate.CompilationError, protovalidate.EvaluationError, ValueError, TypeError):
+        return _UNTRIED
+    for violation in (each.proto for each in broken):
+        path = violation.field.elements if violation.field is not None else ()
+        if not path or path[0].field_number != root.number:
+            continue
+        inside = path[0].subscript is not None
+        found = "" if not inside else "key" if violation.for_key else "value" if where in ("key", "value") else "item"
+        if found == where:
+            return violation.message or violation.rule_id
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _said_of_empty(message: Descriptor) -> dict[int, str] | None:
+    """What is said of each field where none is set, and under 0 of the whole; None where it cannot be tried."""
+    empty = message_factory.GetMessageClass(message)()
+    try:
+        broken = _validator(message).collect_violations(empty)
+    except (protovalidate.CompilationError, protovalidate.EvaluationError):
+        return None
+    said: dict[int, str] = {}
+    for violation in (each.proto for each in broken):
+        path = violation.field.elements if violation.field is not None else ()
+        said.setdefault(path[0].field_number if path else 0, violation.message or violation.rule_id)
+    return said
+
+
+@functools.lru_cache(maxsize=1024)
+def _validator(message: Descriptor) -> protovalidate.Validator:
+    """One of its own for each type: it caches by full name, across pools."""
+    del message  # it is the cache's key
+    return protovalidate.Validator()
+
+
+def _put(message: Any, root: FieldDescriptor, where: str, value: Value) -> None:
+    held = getattr(message, root.name)
+    if where == "":
+        if root.message_type is None:
+            setattr(message, root.name, value)
+        else:
+            _fill(held, value)
+            held.SetInParent()
+    elif where == "item":
+        if root.message_type is None:
+            held.append(value)
+        else:
+            _fill(held.add(), value)
+    else:
+        _put_in_map(held, root, where, value)
+
+
+def _put_in_map(held: Any, root: FieldDescriptor, where: str, value: Value) -> None:
+    key, inside = entry(root)
+    if where == "key":
+        if inside.message_type is None:
+            held[value] = inside.default_value
+        else:
+            held[value].SetInParent()
+    elif inside.message_type is None:
+        held[key.default_value] = value
+    else:
+        _fill(held[key.default_value], value)
+
+
+def _fill(message: Any, value: Value) -> None:
+    """Into a wrapper its value, into any other message its bytes."""
+    if not isinstance(value, bytes) or message.DESCRIPTOR.full_name == "google.protobuf.BytesValue":
+        message.value = value
+    else:
+        message.MergeFromString(value)
