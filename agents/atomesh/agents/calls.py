@@ -47,6 +47,8 @@ class Done:
     output: Message
     waited: float
     took: float
+    notes: dict[str, str] | None = None
+    """What the agent said of it beside its output."""
 
 
 @dataclass(frozen=True, slots=True)

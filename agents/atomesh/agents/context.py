@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, Scope, new_request_id
+from atomesh.core.errors import InvalidArgument
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -44,6 +45,8 @@ class ExecutionContext(Scope):
     instance_id: str = ""
     provided: Mapping[type, Any] = field(default_factory=dict, repr=False)
     now: Callable[[], float] = field(default=SYSTEM_CLOCK.now, repr=False)
+    notes: dict[str, str] | None = None
+    """What is said of this execution beside its output; see `note`."""
 
     @classmethod
     def for_test(
@@ -104,6 +107,18 @@ class ExecutionContext(Scope):
     def via(self) -> tuple[str, ...]:
         """The agents that the call has passed through, outermost first."""
         return self.context.via
+
+    def note(self, key: str, value: str) -> None:
+        """Says something of this execution beside its output: the caller finds it in `reply.info.notes`.
+
+        Raises:
+            InvalidArgument: more than 16 notes, a key above 64 bytes, or a value above 1,024.
+        """
+        if self.notes is None:
+            self.notes = {}
+        if len(key.encode()) > 64 or len(value.encode()) > 1024 or len(self.notes) >= 16:
+            raise InvalidArgument(f"note {key!r:.80} is one of more than 16, or is above 64 bytes, its value 1,024")
+        self.notes[key] = value
 
     def remaining(self) -> float:
         """Seconds until the deadline; 0 once it has passed."""

@@ -211,6 +211,8 @@ class _Answer:
         if done.waited:
             _set(info.queue_time, done.waited)
         _set(info.execution_time, done.took)
+        if done.notes:
+            info.notes.update(done.notes)
         admission, load = served.admission, info.load
         load.slots = admission.slots
         if admission.in_flight:

@@ -328,6 +328,8 @@ class _Runner:
         reply.execution_us = int(done.took * 1e6)
         if made_up:
             reply.request_id = made_up
+        if done.notes:
+            reply.notes.update(done.notes)
 
     def answer(self, execution: Execution, request_id: str, error: AtomeshError) -> None:
         """Ends a call with an error."""

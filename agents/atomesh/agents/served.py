@@ -282,7 +282,7 @@ class ServedAgent:
                 self._leave(outcome, took, ended)
             else:
                 thread.add_done_callback(partial(self._thread_ended, context, outcome, started))
-        return Done(output, waited, took)
+        return Done(output, waited, took, context.notes)
 
     def _take(self, call: Call, context: ExecutionContext) -> Message:
         """The input, checked; where it is none, the slot is given back and nothing was executed."""

@@ -155,4 +155,6 @@ class Answer:
         if reply.queue_us:
             info.queue_time.FromMicroseconds(reply.queue_us)
         info.execution_time.FromMicroseconds(reply.execution_us)
+        if reply.notes:
+            info.notes.update(reply.notes)
         return info

@@ -30,7 +30,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61tomesh/v1/agent.proto\x12\natomesh.v1\x1a\x18\x61tomesh/v1/context.proto\x1a\x14\x61tomesh/v1/mux.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x01\n\x0e\x45xecuteRequest\x12\x16\n\x05\x61gent\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12$\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x13.atomesh.v1.Context\x12+\n\x05input\x18\x03 \x01(\x0b\x32\x14.google.protobuf.AnyB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\x0binstance_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x0f\n\x07no_wait\x18\x05 \x01(\x08\x12#\n\x10max_status_bytes\x18\x06 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80@\"c\n\x14\x45xecuteStreamRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\x1a.atomesh.v1.ExecuteRequestB\x06\xbaH\x03\xc8\x01\x01\x12\x16\n\x05grant\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18@\"w\n\x15\x45xecuteStreamResponse\x12%\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12/\n\x08response\x18\x02 \x01(\x0b\x32\x1b.atomesh.v1.ExecuteResponseH\x00\x42\x06\n\x04part\"`\n\x0f\x45xecuteResponse\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\x12\'\n\x04info\x18\x02 \x01(\x0b\x32\x19.atomesh.v1.ExecutionInfo\"\x9c\x02\n\rExecutionInfo\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\nqueue_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0e\x65xecution_time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x04load\x18\t \x01(\x0b\x32\x10.atomesh.v1.Load\"\x99\x01\n\x04Load\x12\r\n\x05slots\x18\x01 \x01(\r\x12\x11\n\tin_flight\x18\x02 \x01(\r\x12\x0e\n\x06queued\x18\x03 \x01(\r\x12\x12\n\nexecutions\x18\x04 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\x04\x12\x10\n\x08refusals\x18\x06 \x01(\x04\x12\'\n\x04\x62usy\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"x\n\nCapability\x12\x33\n\x04name\x18\x01 \x01(\tB%\xbaH\"r\x1d\x32\x1b^[a-z0-9][a-z0-9._-]{0,63}$\xc8\x01\x01\x12+\n\x05score\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x42\x08\n\x06_score\"\xaa\x02\n\x08\x43ontract\x12Q\n\ninput_type\x18\x01 \x01(\tB=\xbaH:r523^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*$\xc8\x01\x01\x12R\n\x0boutput_type\x18\x02 \x01(\tB=\xbaH:r523^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*$\xc8\x01\x01\x12$\n\x0e\x64\x65scriptor_set\x18\x03 \x01(\x0c\x42\x0c\xbaH\tz\x04\x18\x80\x80@\xc8\x01\x01\x12Q\n\nchunk_type\x18\x04 \x01(\tB=\xbaH:r826^([A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*)?$\"\xe2\x02\n\x10\x41gentDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12,\n\x0c\x63\x61pabilities\x18\x04 \x03(\x0b\x32\x16.atomesh.v1.Capability\x12\r\n\x05slots\x18\x05 \x01(\r\x12\x12\n\nidempotent\x18\x06 \x01(\x08\x12\x38\n\x06labels\x18\x07 \x03(\x0b\x32(.atomesh.v1.AgentDescription.LabelsEntry\x12\x0c\n\x04zone\x18\x08 \x01(\t\x12&\n\x08\x63ontract\x18\t \x01(\x0b\x32\x14.atomesh.v1.Contract\x12\x13\n\x0binstance_id\x18\n \x01(\t\x12\x15\n\rtyped_service\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\")\n\x0f\x44\x65scribeRequest\x12\x16\n\x05\x61gent\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\"@\n\x10\x44\x65scribeResponse\x12,\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1c.atomesh.v1.AgentDescription\"\'\n\rHealthRequest\x12\x16\n\x05\x61gent\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\"9\n\x0eHealthResponse\x12\'\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x17.atomesh.v1.AgentHealth\"\xa5\x01\n\x0b\x41gentHealth\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.atomesh.v1.ServingState\x12\x1e\n\x04load\x18\x03 \x01(\x0b\x32\x10.atomesh.v1.Load\x12)\n\x06uptime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0binstance_id\x18\x05 \x01(\t\"_\n\x0c\x44rainRequest\x12\x16\n\x05\x61gent\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x37\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\x90\x1c\x32\x00\"\"\n\rDrainResponse\x12\x11\n\tin_flight\x18\x01 \x01(\r*\x9e\x01\n\x0cServingState\x12\x1d\n\x19SERVING_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SERVING_STATE_SERVING\x10\x01\x12\x1a\n\x16SERVING_STATE_DRAINING\x10\x02\x12\x1d\n\x19SERVING_STATE_NOT_SERVING\x10\x03\x12\x19\n\x15SERVING_STATE_SUSPECT\x10\x04\x32\xac\x03\n\x0c\x41gentService\x12\x42\n\x07\x45xecute\x12\x1a.atomesh.v1.ExecuteRequest\x1a\x1b.atomesh.v1.ExecuteResponse\x12V\n\rExecuteStream\x12 .atomesh.v1.ExecuteStreamRequest\x1a!.atomesh.v1.ExecuteStreamResponse0\x01\x12:\n\x03Mux\x12\x16.atomesh.v1.MuxRequest\x1a\x17.atomesh.v1.MuxResponse(\x01\x30\x01\x12\x45\n\x08\x44\x65scribe\x12\x1b.atomesh.v1.DescribeRequest\x1a\x1c.atomesh.v1.DescribeResponse\x12?\n\x06Health\x12\x19.atomesh.v1.HealthRequest\x1a\x1a.atomesh.v1.HealthResponse\x12<\n\x05\x44rain\x12\x18.atomesh.v1.DrainRequest\x1a\x19.atomesh.v1.DrainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x61tomesh/v1/agent.proto\x12\natomesh.v1\x1a\x18\x61tomesh/v1/context.proto\x1a\x14\x61tomesh/v1/mux.proto\x1a\x1b\x62uf/validate/validate.proto\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x01\n\x0e\x45xecuteRequest\x12\x16\n\x05\x61gent\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12$\n\x07\x63ontext\x18\x02 \x01(\x0b\x32\x13.atomesh.v1.Context\x12+\n\x05input\x18\x03 \x01(\x0b\x32\x14.google.protobuf.AnyB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\x0binstance_id\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x0f\n\x07no_wait\x18\x05 \x01(\x08\x12#\n\x10max_status_bytes\x18\x06 \x01(\rB\t\xbaH\x06*\x04\x18\x80\x80@\"c\n\x14\x45xecuteStreamRequest\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\x1a.atomesh.v1.ExecuteRequestB\x06\xbaH\x03\xc8\x01\x01\x12\x16\n\x05grant\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18@\"w\n\x15\x45xecuteStreamResponse\x12%\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x14.google.protobuf.AnyH\x00\x12/\n\x08response\x18\x02 \x01(\x0b\x32\x1b.atomesh.v1.ExecuteResponseH\x00\x42\x06\n\x04part\"`\n\x0f\x45xecuteResponse\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.google.protobuf.Any\x12\'\n\x04info\x18\x02 \x01(\x0b\x32\x19.atomesh.v1.ExecutionInfo\"\xff\x02\n\rExecutionInfo\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12.\n\nstarted_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\nqueue_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0e\x65xecution_time\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x04load\x18\t \x01(\x0b\x32\x10.atomesh.v1.Load\x12\x33\n\x05notes\x18\n \x03(\x0b\x32$.atomesh.v1.ExecutionInfo.NotesEntry\x1a,\n\nNotesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x01\n\x04Load\x12\r\n\x05slots\x18\x01 \x01(\r\x12\x11\n\tin_flight\x18\x02 \x01(\r\x12\x0e\n\x06queued\x18\x03 \x01(\r\x12\x12\n\nexecutions\x18\x04 \x01(\x04\x12\x10\n\x08\x66\x61ilures\x18\x05 \x01(\x04\x12\x10\n\x08refusals\x18\x06 \x01(\x04\x12\'\n\x04\x62usy\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"x\n\nCapability\x12\x33\n\x04name\x18\x01 \x01(\tB%\xbaH\"r\x1d\x32\x1b^[a-z0-9][a-z0-9._-]{0,63}$\xc8\x01\x01\x12+\n\x05score\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00\x88\x01\x01\x42\x08\n\x06_score\"\xaa\x02\n\x08\x43ontract\x12Q\n\ninput_type\x18\x01 \x01(\tB=\xbaH:r523^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*$\xc8\x01\x01\x12R\n\x0boutput_type\x18\x02 \x01(\tB=\xbaH:r523^[A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*$\xc8\x01\x01\x12$\n\x0e\x64\x65scriptor_set\x18\x03 \x01(\x0c\x42\x0c\xbaH\tz\x04\x18\x80\x80@\xc8\x01\x01\x12Q\n\nchunk_type\x18\x04 \x01(\tB=\xbaH:r826^([A-Za-z_][A-Za-z0-9_]*(\\.[A-Za-z_][A-Za-z0-9_]*)*)?$\"\xe2\x02\n\x10\x41gentDescription\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12,\n\x0c\x63\x61pabilities\x18\x04 \x03(\x0b\x32\x16.atomesh.v1.Capability\x12\r\n\x05slots\x18\x05 \x01(\r\x12\x12\n\nidempotent\x18\x06 \x01(\x08\x12\x38\n\x06labels\x18\x07 \x03(\x0b\x32(.atomesh.v1.AgentDescription.LabelsEntry\x12\x0c\n\x04zone\x18\x08 \x01(\t\x12&\n\x08\x63ontract\x18\t \x01(\x0b\x32\x14.atomesh.v1.Contract\x12\x13\n\x0binstance_id\x18\n \x01(\t\x12\x15\n\rtyped_service\x18\x0b \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\")\n\x0f\x44\x65scribeRequest\x12\x16\n\x05\x61gent\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\"@\n\x10\x44\x65scribeResponse\x12,\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x1c.atomesh.v1.AgentDescription\"\'\n\rHealthRequest\x12\x16\n\x05\x61gent\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\"9\n\x0eHealthResponse\x12\'\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x17.atomesh.v1.AgentHealth\"\xa5\x01\n\x0b\x41gentHealth\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.atomesh.v1.ServingState\x12\x1e\n\x04load\x18\x03 \x01(\x0b\x32\x10.atomesh.v1.Load\x12)\n\x06uptime\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0binstance_id\x18\x05 \x01(\t\"_\n\x0c\x44rainRequest\x12\x16\n\x05\x61gent\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x37\n\x05grace\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\r\xbaH\n\xaa\x01\x07\"\x03\x08\x90\x1c\x32\x00\"\"\n\rDrainResponse\x12\x11\n\tin_flight\x18\x01 \x01(\r*\x9e\x01\n\x0cServingState\x12\x1d\n\x19SERVING_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SERVING_STATE_SERVING\x10\x01\x12\x1a\n\x16SERVING_STATE_DRAINING\x10\x02\x12\x1d\n\x19SERVING_STATE_NOT_SERVING\x10\x03\x12\x19\n\x15SERVING_STATE_SUSPECT\x10\x04\x32\xac\x03\n\x0c\x41gentService\x12\x42\n\x07\x45xecute\x12\x1a.atomesh.v1.ExecuteRequest\x1a\x1b.atomesh.v1.ExecuteResponse\x12V\n\rExecuteStream\x12 .atomesh.v1.ExecuteStreamRequest\x1a!.atomesh.v1.ExecuteStreamResponse0\x01\x12:\n\x03Mux\x12\x16.atomesh.v1.MuxRequest\x1a\x17.atomesh.v1.MuxResponse(\x01\x30\x01\x12\x45\n\x08\x44\x65scribe\x12\x1b.atomesh.v1.DescribeRequest\x1a\x1c.atomesh.v1.DescribeResponse\x12?\n\x06Health\x12\x19.atomesh.v1.HealthRequest\x1a\x1a.atomesh.v1.HealthResponse\x12<\n\x05\x44rain\x12\x18.atomesh.v1.DrainRequest\x1a\x19.atomesh.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTESTREAMREQUEST'].fields_by_name['request']._serialized_options = b'\272H\003\310\001\001'
   _globals['_EXECUTESTREAMREQUEST'].fields_by_name['grant']._loaded_options = None
   _globals['_EXECUTESTREAMREQUEST'].fields_by_name['grant']._serialized_options = b'\272H\004z\002\030@'
+  _globals['_EXECUTIONINFO_NOTESENTRY']._loaded_options = None
+  _globals['_EXECUTIONINFO_NOTESENTRY']._serialized_options = b'8\001'
   _globals['_CAPABILITY'].fields_by_name['name']._loaded_options = None
   _globals['_CAPABILITY'].fields_by_name['name']._serialized_options = b'\272H\"r\0352\033^[a-z0-9][a-z0-9._-]{0,63}$\310\001\001'
   _globals['_CAPABILITY'].fields_by_name['score']._loaded_options = None
@@ -71,8 +73,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DRAINREQUEST'].fields_by_name['agent']._serialized_options = b'\272H\004r\002\030@'
   _globals['_DRAINREQUEST'].fields_by_name['grace']._loaded_options = None
   _globals['_DRAINREQUEST'].fields_by_name['grace']._serialized_options = b'\272H\n\252\001\007\"\003\010\220\0342\000'
-  _globals['_SERVINGSTATE']._serialized_start=2471
-  _globals['_SERVINGSTATE']._serialized_end=2629
+  _globals['_SERVINGSTATE']._serialized_start=2570
+  _globals['_SERVINGSTATE']._serialized_end=2728
   _globals['_EXECUTEREQUEST']._serialized_start=208
   _globals['_EXECUTEREQUEST']._serialized_end=415
   _globals['_EXECUTESTREAMREQUEST']._serialized_start=417
@@ -82,31 +84,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTERESPONSE']._serialized_start=639
   _globals['_EXECUTERESPONSE']._serialized_end=735
   _globals['_EXECUTIONINFO']._serialized_start=738
-  _globals['_EXECUTIONINFO']._serialized_end=1022
-  _globals['_LOAD']._serialized_start=1025
-  _globals['_LOAD']._serialized_end=1178
-  _globals['_CAPABILITY']._serialized_start=1180
-  _globals['_CAPABILITY']._serialized_end=1300
-  _globals['_CONTRACT']._serialized_start=1303
-  _globals['_CONTRACT']._serialized_end=1601
-  _globals['_AGENTDESCRIPTION']._serialized_start=1604
-  _globals['_AGENTDESCRIPTION']._serialized_end=1958
-  _globals['_AGENTDESCRIPTION_LABELSENTRY']._serialized_start=1913
-  _globals['_AGENTDESCRIPTION_LABELSENTRY']._serialized_end=1958
-  _globals['_DESCRIBEREQUEST']._serialized_start=1960
-  _globals['_DESCRIBEREQUEST']._serialized_end=2001
-  _globals['_DESCRIBERESPONSE']._serialized_start=2003
-  _globals['_DESCRIBERESPONSE']._serialized_end=2067
-  _globals['_HEALTHREQUEST']._serialized_start=2069
-  _globals['_HEALTHREQUEST']._serialized_end=2108
-  _globals['_HEALTHRESPONSE']._serialized_start=2110
-  _globals['_HEALTHRESPONSE']._serialized_end=2167
-  _globals['_AGENTHEALTH']._serialized_start=2170
-  _globals['_AGENTHEALTH']._serialized_end=2335
-  _globals['_DRAINREQUEST']._serialized_start=2337
-  _globals['_DRAINREQUEST']._serialized_end=2432
-  _globals['_DRAINRESPONSE']._serialized_start=2434
-  _globals['_DRAINRESPONSE']._serialized_end=2468
-  _globals['_AGENTSERVICE']._serialized_start=2632
-  _globals['_AGENTSERVICE']._serialized_end=3060
+  _globals['_EXECUTIONINFO']._serialized_end=1121
+  _globals['_EXECUTIONINFO_NOTESENTRY']._serialized_start=1077
+  _globals['_EXECUTIONINFO_NOTESENTRY']._serialized_end=1121
+  _globals['_LOAD']._serialized_start=1124
+  _globals['_LOAD']._serialized_end=1277
+  _globals['_CAPABILITY']._serialized_start=1279
+  _globals['_CAPABILITY']._serialized_end=1399
+  _globals['_CONTRACT']._serialized_start=1402
+  _globals['_CONTRACT']._serialized_end=1700
+  _globals['_AGENTDESCRIPTION']._serialized_start=1703
+  _globals['_AGENTDESCRIPTION']._serialized_end=2057
+  _globals['_AGENTDESCRIPTION_LABELSENTRY']._serialized_start=2012
+  _globals['_AGENTDESCRIPTION_LABELSENTRY']._serialized_end=2057
+  _globals['_DESCRIBEREQUEST']._serialized_start=2059
+  _globals['_DESCRIBEREQUEST']._serialized_end=2100
+  _globals['_DESCRIBERESPONSE']._serialized_start=2102
+  _globals['_DESCRIBERESPONSE']._serialized_end=2166
+  _globals['_HEALTHREQUEST']._serialized_start=2168
+  _globals['_HEALTHREQUEST']._serialized_end=2207
+  _globals['_HEALTHRESPONSE']._serialized_start=2209
+  _globals['_HEALTHRESPONSE']._serialized_end=2266
+  _globals['_AGENTHEALTH']._serialized_start=2269
+  _globals['_AGENTHEALTH']._serialized_end=2434
+  _globals['_DRAINREQUEST']._serialized_start=2436
+  _globals['_DRAINREQUEST']._serialized_end=2531
+  _globals['_DRAINRESPONSE']._serialized_start=2533
+  _globals['_DRAINRESPONSE']._serialized_end=2567
+  _globals['_AGENTSERVICE']._serialized_start=2731
+  _globals['_AGENTSERVICE']._serialized_end=3159
 # @@protoc_insertion_point(module_scope)

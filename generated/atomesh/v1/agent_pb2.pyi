@@ -203,6 +203,22 @@ class ExecutionInfo(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class NotesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     AGENT_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     INSTANCE_ID_FIELD_NUMBER: builtins.int
@@ -212,6 +228,7 @@ class ExecutionInfo(google.protobuf.message.Message):
     QUEUE_TIME_FIELD_NUMBER: builtins.int
     EXECUTION_TIME_FIELD_NUMBER: builtins.int
     LOAD_FIELD_NUMBER: builtins.int
+    NOTES_FIELD_NUMBER: builtins.int
     agent: builtins.str
     """The agent's name."""
     version: builtins.str
@@ -240,6 +257,13 @@ class ExecutionInfo(google.protobuf.message.Message):
         slots, in_flight and queued. Health and the registry have the counts.
         """
 
+    @property
+    def notes(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """What the agent says of this execution beside its output, such as the id of
+        a pipeline's run. At most 16 pairs, keys of at most 64 bytes, values of at
+        most 1,024. Mostly unset: nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -252,9 +276,10 @@ class ExecutionInfo(google.protobuf.message.Message):
         queue_time: google.protobuf.duration_pb2.Duration | None = ...,
         execution_time: google.protobuf.duration_pb2.Duration | None = ...,
         load: Global___Load | None = ...,
+        notes: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["execution_time", b"execution_time", "load", b"load", "queue_time", b"queue_time", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent", "endpoint", b"endpoint", "execution_time", b"execution_time", "instance_id", b"instance_id", "load", b"load", "queue_time", b"queue_time", "request_id", b"request_id", "started_at", b"started_at", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent", b"agent", "endpoint", b"endpoint", "execution_time", b"execution_time", "instance_id", b"instance_id", "load", b"load", "notes", b"notes", "queue_time", b"queue_time", "request_id", b"request_id", "started_at", b"started_at", "version", b"version"]) -> None: ...
 
 Global___ExecutionInfo: typing_extensions.TypeAlias = ExecutionInfo
 

@@ -428,6 +428,22 @@ class MuxReply(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class NotesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     ID_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
     STATUS_FIELD_NUMBER: builtins.int
@@ -437,6 +453,7 @@ class MuxReply(google.protobuf.message.Message):
     QUEUE_US_FIELD_NUMBER: builtins.int
     EXECUTION_US_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
+    NOTES_FIELD_NUMBER: builtins.int
     id: builtins.int
     """The call."""
     output: builtins.bytes
@@ -458,6 +475,13 @@ class MuxReply(google.protobuf.message.Message):
     """Microseconds that the agent ran, validation included."""
     request_id: builtins.str
     """The request id that the endpoint made up. Unset: the call had one."""
+    @property
+    def notes(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """What the agent says of this execution beside its output, such as the id of
+        a pipeline's run. At most 16 pairs, keys of at most 64 bytes, values of at
+        most 1,024. Mostly unset: nothing.
+        """
+
     def __init__(
         self,
         *,
@@ -470,8 +494,9 @@ class MuxReply(google.protobuf.message.Message):
         queue_us: builtins.int = ...,
         execution_us: builtins.int = ...,
         request_id: builtins.str = ...,
+        notes: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["execution_us", b"execution_us", "id", b"id", "more", b"more", "output", b"output", "queue_us", b"queue_us", "request_id", b"request_id", "size", b"size", "started_us", b"started_us", "status", b"status"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["execution_us", b"execution_us", "id", b"id", "more", b"more", "notes", b"notes", "output", b"output", "queue_us", b"queue_us", "request_id", b"request_id", "size", b"size", "started_us", b"started_us", "status", b"status"]) -> None: ...
 
 Global___MuxReply: typing_extensions.TypeAlias = MuxReply
 

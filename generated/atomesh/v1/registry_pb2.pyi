@@ -187,6 +187,7 @@ class Endpoint(google.protobuf.message.Message):
     LAST_RENEWED_AT_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     LOAD_FIELD_NUMBER: builtins.int
+    RECENT_FIELD_NUMBER: builtins.int
     state: atomesh.v1.agent_pb2.ServingState.ValueType
     """Whether it takes calls."""
     input_type: builtins.str
@@ -217,6 +218,12 @@ class Endpoint(google.protobuf.message.Message):
         a watch carries.
         """
 
+    @property
+    def recent(self) -> Global___Recent:
+        """What it did of late. Unset: not known yet, or not any more since the
+        registry started anew. Not a change that a watch carries.
+        """
+
     def __init__(
         self,
         *,
@@ -229,11 +236,43 @@ class Endpoint(google.protobuf.message.Message):
         last_renewed_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         revision: builtins.int = ...,
         load: atomesh.v1.agent_pb2.Load | None = ...,
+        recent: Global___Recent | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["last_renewed_at", b"last_renewed_at", "load", b"load", "registered_at", b"registered_at", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contract_hash", b"contract_hash", "input_type", b"input_type", "last_renewed_at", b"last_renewed_at", "load", b"load", "output_type", b"output_type", "registered_at", b"registered_at", "revision", b"revision", "spec", b"spec", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["last_renewed_at", b"last_renewed_at", "load", b"load", "recent", b"recent", "registered_at", b"registered_at", "spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["contract_hash", b"contract_hash", "input_type", b"input_type", "last_renewed_at", b"last_renewed_at", "load", b"load", "output_type", b"output_type", "recent", b"recent", "registered_at", b"registered_at", "revision", b"revision", "spec", b"spec", "state", b"state"]) -> None: ...
 
 Global___Endpoint: typing_extensions.TypeAlias = Endpoint
+
+@typing.final
+class Recent(google.protobuf.message.Message):
+    """Recent is what an endpoint did in the last minute or so: means over its
+    loads, in which a minute makes what came before weigh less by e.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EXECUTION_FIELD_NUMBER: builtins.int
+    ERROR_RATE_FIELD_NUMBER: builtins.int
+    EXECUTIONS_PER_SECOND_FIELD_NUMBER: builtins.int
+    error_rate: builtins.float
+    """The share of executions that failed, 0 to 1. 0 as well where too few ended."""
+    executions_per_second: builtins.float
+    """Executions that ended per second."""
+    @property
+    def execution(self) -> google.protobuf.duration_pb2.Duration:
+        """How long executions took, failed ones included. Unset: too few ended."""
+
+    def __init__(
+        self,
+        *,
+        execution: google.protobuf.duration_pb2.Duration | None = ...,
+        error_rate: builtins.float = ...,
+        executions_per_second: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["execution", b"execution"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["error_rate", b"error_rate", "execution", b"execution", "executions_per_second", b"executions_per_second"]) -> None: ...
+
+Global___Recent: typing_extensions.TypeAlias = Recent
 
 @typing.final
 class Selector(google.protobuf.message.Message):

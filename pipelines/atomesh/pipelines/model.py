@@ -198,6 +198,11 @@ class PipelineSpec(_Model):
     """Values that travel with every call of a run, in its context's metadata."""
     providers: tuple[str, ...] = ()
     """Context providers that the runner must have been given."""
+    capabilities: tuple[Capability, ...] = ()
+    """What it can do, where it is served as an agent."""
+    slots: Annotated[int, Field(ge=1, le=100_000)] = 64
+    """Runs at once, where it is served as an agent. A run mostly waits for its agents, so that
+    a quarter would leave fleets idle; four times as many hold inputs and outputs that nobody works on."""
     durable: bool = False
     """Whether each stage is checkpointed, so that an interrupted run can go on."""
     stages: Annotated[tuple[StageSpec, ...], BeforeValidator(_stages_by_id), Field(min_length=1, max_length=1000)]

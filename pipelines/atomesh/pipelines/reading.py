@@ -62,7 +62,7 @@ def read_pipeline(text: str, name: str = "") -> tuple[PipelineSpec, Source]:
     try:
         return PipelineSpec.model_validate(data), source
     except ValidationError as error:
-        problems = _problems(error, data, source)
+        problems = problems_of(error, data, source)
     raise PipelineInvalid(problems, name)
 
 
@@ -181,7 +181,8 @@ def _listed(data: dict[str, Any], lines: dict[Path, int]) -> tuple[dict[str, Any
     return data, named
 
 
-def _problems(error: ValidationError, data: dict[str, Any], source: Source) -> list[Problem]:
+def problems_of(error: ValidationError, data: dict[str, Any], source: Source) -> list[Problem]:
+    """What pydantic found wrong, in our words, each with its place in the file."""
     stages = data.get("stages")
     problems: list[Problem] = []
     seen: set[Path] = set()
