@@ -238,7 +238,7 @@ def test_what_fits_is_taken(ruled: Any, block: int) -> None:
         fitting += 1
         made, taken = message_factory.GetMessageClass(producer), message_factory.GetMessageClass(consumer)
         mine, theirs = protovalidate.Validator(), protovalidate.Validator()
-        for _ in range(4):
+        for _ in range(60):
             message = made()
             chance.fill(message)
             if _broken(mine, message) != []:
