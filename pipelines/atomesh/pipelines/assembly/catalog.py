@@ -14,6 +14,8 @@ from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import Endpoint, State
 from atomesh.core.versions import parse_version
 from atomesh.pipelines.assembly.figures import Figures, figures
+from atomesh.pipelines.assembly.kinds import Kinds
+from atomesh.pipelines.assembly.links import Links
 
 _TAKES_CALLS = (State.SERVING, State.SUSPECT)
 
@@ -50,7 +52,8 @@ class Catalog:
     def __init__(self, agents: Iterable[Published], contracts: Mapping[str, ContractDescriptor]) -> None:
         """`contracts` are by hash; an agent whose contract is not among them can be chosen, not planned with."""
         self.agents = {agent.name: agent for agent in sorted(agents, key=lambda agent: agent.name)}
-        self.contracts = dict(contracts)
+        spoken = {agent.contract_hash for agent in self.agents.values()}
+        self.contracts = {hash_: contracts[hash_] for hash_ in sorted(contracts) if hash_ in spoken}
         able: dict[str, list[Published]] = defaultdict(list)
         for agent in self.agents.values():
             for capability in agent.capabilities:
@@ -65,6 +68,18 @@ class Catalog:
             if endpoint.state in _TAKES_CALLS:
                 by_agent[endpoint.agent].append(endpoint)
         return cls((_published(name, live) for name, live in by_agent.items()), contracts)
+
+    def refreshed(self, endpoints: Iterable[Endpoint], contracts: Mapping[str, ContractDescriptor]) -> Catalog:
+        """A newer catalog; where the contracts are the same, what was found out about them goes over to it."""
+        newer = Catalog.build(endpoints, contracts)
+        if newer.contracts.keys() == self.contracts.keys() and "links" in self.__dict__:
+            newer.__dict__["links"] = self.links
+        return newer
+
+    @functools.cached_property
+    def links(self) -> Links:
+        """Who can fill whom; made when first asked for, some milliseconds for each contract."""
+        return Links(Kinds(self.contracts.values()))
 
     @property
     def capabilities(self) -> tuple[str, ...]:

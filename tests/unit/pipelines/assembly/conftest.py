@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from buf.validate import validate_pb2
+from google.protobuf import descriptor_pb2
 
-from atomesh.core import Capability, Endpoint, Load
+from atomesh.core import Capability, ContractDescriptor, Endpoint, Load
+from atomesh.pipelines.assembly import Catalog
+from atomesh.v1 import agent_pb2
 
 
 def endpoint(agent: str, capabilities: Mapping[str, float | None] | None = None, **more: Any) -> Endpoint:
@@ -37,3 +43,81 @@ def endpoint(agent: str, capabilities: Mapping[str, float | None] | None = None,
 @pytest.fixture
 def listed() -> Callable[..., Endpoint]:
     return endpoint
+
+
+WORDS = ("title", "body", "tags", "note", "rank")
+
+
+def random_catalog(rng: random.Random, *, agents: int, kinds: int = 6, capabilities: int = 3) -> Catalog:
+    """Agents over a few message types, whose fields share names and differ in types and rules."""
+    shapes = {f"K{n}": _fields(rng) for n in range(kinds)}
+    endpoints, contracts = [], {}
+    for n in range(agents):
+        taken, given = rng.choice(list(shapes)), rng.choice(list(shapes))
+        made = contract({taken: shapes[taken], given: shapes[given]}, f"r.{taken}", f"r.{given}")
+        contracts[made.hash] = made
+        able = rng.sample([f"c{n}" for n in range(capabilities)], rng.choice([0, 1, 1, 2]))
+        endpoints.append(
+            endpoint(
+                f"a{n}",
+                {name: rng.choice([None, 0.5, 0.9]) for name in able},
+                takes=made.input_type,
+                gives=made.output_type,
+                contract_hash=made.hash,
+                ms=rng.choice([5, 5, 20, 80]),
+                failures=rng.choice([0, 0, 30]),
+                slots=rng.choice([1, 4]),
+                in_flight=rng.choice([0, 1]),
+            )
+        )
+    return Catalog.build(endpoints, contracts)
+
+
+def _fields(rng: random.Random) -> dict[str, str]:
+    kinds = ("string", "string!", "string!", "int32", "string<9")
+    return {word: rng.choice(kinds) for word in rng.sample(WORDS, rng.randint(1, 3))}
+
+
+def contract(messages: Mapping[str, Mapping[str, str]], taken: str, given: str) -> ContractDescriptor:
+    """A contract of messages whose fields are a type with `!` for min_len 1 and `<9` for max_len 9."""
+    package = taken.rpartition(".")[0]
+    files = descriptor_pb2.FileDescriptorSet()
+    for known in (*validate_pb2.DESCRIPTOR.dependencies, validate_pb2.DESCRIPTOR):
+        known.CopyToProto(files.file.add())
+    # Each message is a file of its own, so that contracts which share one state the same of it.
+    for name, fields in messages.items():
+        file = files.file.add(
+            name=f"{package}/{name}.proto",
+            package=package,
+            syntax="proto3",
+            dependency=["buf/validate/validate.proto"],
+        )
+        message = file.message_type.add(name=name)
+        for word, stated in fields.items():
+            _field(message, word, stated)
+    serialized = files.SerializeToString(deterministic=True)
+    return ContractDescriptor.from_proto(
+        agent_pb2.Contract(input_type=taken, output_type=given, descriptor_set=serialized)
+    )
+
+
+def _field(message: descriptor_pb2.DescriptorProto, word: str, stated: str) -> None:
+    kind, _, most = stated.removesuffix("!").partition("<")
+    number = zlib.crc32(word.encode()) % 1000 + 1
+    field = message.field.add(name=word, number=number, label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL)
+    field.type = descriptor_pb2.FieldDescriptorProto.Type.Value(f"TYPE_{kind.upper()}")
+    rules = field.options.Extensions[validate_pb2.field]
+    if stated.endswith("!"):
+        rules.string.min_len = 1
+    if most:
+        rules.string.max_len = int(most)
+
+
+@pytest.fixture(name="random_catalog")
+def _random_catalog() -> Callable[..., Catalog]:
+    return random_catalog
+
+
+@pytest.fixture(name="contract")
+def _contract() -> Callable[..., ContractDescriptor]:
+    return contract
