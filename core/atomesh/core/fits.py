@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from buf.validate import validate_pb2
@@ -135,8 +135,8 @@ class Walk:
             one = one.unchecked()
         if free:
             other = other.unchecked()
-        if self._rules:
-            yield from self._worded(path, filter(None, [unset_gap(one, other)]))
+        if self._rules and (gap := unset_gap(one, other) or zero_gap(one, other)):
+            yield from self._worded(path, [gap])
         yield from self._values(one, other, path)
 
     def _member(
@@ -147,8 +147,8 @@ class Walk:
         if one is None:
             if self._structure and (said := _missing(given, taken)):
                 yield Breach(where, said)
-            if self._rules and not free:
-                yield from self._worded(where, filter(None, [unset_gap(None, place_of(taken))]))
+            if self._rules and not free and (gap := unset_gap(None, place_of(taken))):
+                yield from self._worded(where, [gap])
         elif said := name_mismatch(one, taken) or mismatch(one, taken):
             if self._structure:
                 yield Breach(where, said)
@@ -158,7 +158,8 @@ class Walk:
     def _values(self, one: Place, other: Place, path: str) -> Iterator[Breach]:
         """What the rules and the messages of two places come to, with what is inside a list or a map."""
         if self._rules:
-            yield from self._worded(path, filter(None, [zero_gap(one, other)]))
+            if one.where and (gap := zero_gap(one, other)):
+                yield from self._worded(path, [gap])
             yield from self._worded(path, implication(one, other))
         if is_map(one.root) and not one.where:
             for where in ("key", "value"):
@@ -171,7 +172,7 @@ class Walk:
                 one.field.message_type, other.field.message_type, path, unkept=unkept, free=other.free
             )
 
-    def _worded(self, path: str, gaps: Iterator[Gap]) -> Iterator[Breach]:
+    def _worded(self, path: str, gaps: Iterable[Gap]) -> Iterator[Breach]:
         for gap in gaps:
             yield Breach(path, f"{gap.taken}, and {self._giver} {gap.given}")
 
