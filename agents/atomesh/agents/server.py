@@ -7,7 +7,7 @@ import os
 import platform
 import random
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -117,6 +117,10 @@ class AgentServer:
         """Why the registry does not take agents of this process; empty where it takes all, or is not there."""
         return self._registrar.refusals if self._registrar is not None else ()
 
+    def add_service(self, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
+        """Serves a gRPC service beside the agents: `add_service(add_XServicer_to_server, servicer)`, before `start`."""
+        self._server.add(add_to_server, servicer)
+
     def state(self, agent: str) -> State:
         """Whether the agent takes calls."""
         return self._drainer.state(agent)
@@ -131,6 +135,7 @@ class AgentServer:
             for served in self.agents.values():
                 await served.start()
                 self._started.append(served)
+            add_reflection(self._server)
             await self._server.start()
             if self._http is not None:
                 await self._http.start()
@@ -213,7 +218,6 @@ class AgentServer:
         for name in sorted({served.spec.typed_service for served in self.agents.values()} - {""}):
             sharing = {key: served for key, served in self.agents.items() if served.spec.typed_service == name}
             TypedDoor(name, sharing, guard).add_to(self._server)
-        add_reflection(self._server)
         self._http: HttpServer | None = None
         if settings.http_bind is not None:
             pages: dict[str, Page] = {

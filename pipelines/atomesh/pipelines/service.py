@@ -1,0 +1,239 @@
+"""PipelineService over gRPC: runs and their events, what is stored, and plans."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from atomesh.core.clock import Clock
+from atomesh.core.context import Context
+from atomesh.core.contract import unpack
+from atomesh.core.errors import AtomeshError
+from atomesh.core.times import to_timestamp
+from atomesh.pipelines import plan as plans
+from atomesh.pipelines.errors import NotResumable, RunCancelled, RunFailed, UnknownRun
+from atomesh.pipelines.events import Event, to_proto
+from atomesh.pipelines.record import RunStatus
+from atomesh.pipelines.runner import Runner
+from atomesh.pipelines.running import Outcome
+from atomesh.pipelines.shelf import Shelf
+from atomesh.pipelines.store.base import MAX_OUTPUT, RunStore
+from atomesh.rpc.credentials import PLAINTEXT, Credentials
+from atomesh.rpc.tasks import Tasks
+from atomesh.v1 import pipeline_pb2, pipeline_pb2_grpc
+
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+FindPlans: TypeAlias = Callable[[pipeline_pb2.PlanRequest], Awaitable[pipeline_pb2.PlanResponse]]
+
+_FINAL_OUTPUT = 3 * 1024 * 1024
+"""Bytes of a final output in an event: gRPC takes messages of 4 MiB, and the run's stages are in it too."""
+
+
+class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
+    """The semantics of each method are in pipeline.proto."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        shelf: Shelf,
+        store: RunStore,
+        clock: Clock,
+        *,
+        find_plans: FindPlans,
+        credentials: Credentials = PLAINTEXT,
+    ) -> None:
+        """`find_plans` answers Plan."""
+        self._runner = runner
+        self._shelf = shelf
+        self._store = store
+        self._clock = clock
+        self._find_plans = find_plans
+        self._credentials = credentials
+        self._tasks = Tasks()
+
+    async def close(self) -> None:
+        """Ends the durable runs that nobody follows any more; they can be resumed."""
+        await self._tasks.cancel()
+
+    async def Run(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.RunRequest, context: _Context
+    ) -> AsyncIterator[pipeline_pb2.RunResponse]:
+        """Runs a pipeline and tells of it."""
+        plan = await self._shelf.plan(request.pipeline)
+        message = unpack(request.input, plan.contract.input)
+        said = Context.from_proto(request.context) if request.HasField("context") else None
+        timeout = context.time_remaining()
+
+        def run(listener: Callable[[Event], None]) -> Awaitable[Outcome]:
+            return self._runner.run(
+                plan, message, timeout=timeout, context=said, run_id=request.run_id, listener=listener
+            )
+
+        async with aclosing(self._followed(plan, run, stage_outputs=request.stage_outputs)) as events:
+            async for event in events:
+                yield pipeline_pb2.RunResponse(event=event)
+
+    async def ResumeRun(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.ResumeRunRequest, context: _Context
+    ) -> AsyncIterator[pipeline_pb2.ResumeRunResponse]:
+        """Goes on with an interrupted run."""
+        self._credentials.check_token(context.invocation_metadata())
+        if request.run_id in self._runner.running:
+            raise NotResumable(f"run {request.run_id} is under way here")
+        resumption = await self._store.claim(request.run_id, self._runner.owner)
+        plan = await self._shelf.of_json(resumption.spec)
+
+        def run(listener: Callable[[Event], None]) -> Awaitable[Outcome]:
+            return self._runner.resume(
+                plan, resumption, repeat_interrupted=request.repeat_interrupted, listener=listener
+            )
+
+        async with aclosing(self._followed(plan, run, stage_outputs=False)) as events:
+            async for event in events:
+                yield pipeline_pb2.ResumeRunResponse(event=event)
+
+    async def resume_all(self) -> int:
+        """Goes on, in the background, with interrupted durable runs whose process is gone; how many."""
+        resumed = 0
+        for run in await self._store.list_runs(statuses=(RunStatus.RUNNING,), limit=1000):
+            if not run.durable or run.id in self._runner.running:
+                continue
+            try:
+                resumption = await self._store.claim(run.id, self._runner.owner)
+                plan = await self._shelf.of_json(resumption.spec)
+            except AtomeshError:
+                continue  # somebody else's, or its agents are away: `runs resume` says so to whoever asks
+            self._tasks.spawn(_ended(self._runner.resume(plan, resumption)), f"run {run.id}")
+            resumed += 1
+        return resumed
+
+    async def GetRun(self, request: pipeline_pb2.GetRunRequest, context: _Context) -> pipeline_pb2.GetRunResponse:  # noqa: N802 # gRPC's name
+        """One run, as far as it has come."""
+        del context
+        return pipeline_pb2.GetRunResponse(run=await self._get(request.run_id))
+
+    async def ListRuns(self, request: pipeline_pb2.ListRunsRequest, context: _Context) -> pipeline_pb2.ListRunsResponse:  # noqa: N802 # gRPC's name
+        """Runs, newest first."""
+        del context
+        statuses = tuple(RunStatus(status) for status in request.statuses if status)
+        await self._store.flush()
+        runs = await self._store.list_runs(request.pipeline, statuses, request.limit or 50, request.before)
+        return pipeline_pb2.ListRunsResponse(runs=runs)
+
+    async def CancelRun(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.CancelRunRequest, context: _Context
+    ) -> pipeline_pb2.CancelRunResponse:
+        """Cancels a run of this process."""
+        self._credentials.check_token(context.invocation_metadata())
+        if request.run_id in self._runner.running:
+            self._runner.cancel(request.run_id)
+            return pipeline_pb2.CancelRunResponse(status=pipeline_pb2.RUN_STATUS_CANCELLED)
+        run = await self._get(request.run_id)
+        if not RunStatus(run.status).ended:
+            raise UnknownRun(f"run {run.id} is not of this process but of {run.owner}; cancel it there")
+        return pipeline_pb2.CancelRunResponse(status=run.status)
+
+    async def Plan(self, request: pipeline_pb2.PlanRequest, context: _Context) -> pipeline_pb2.PlanResponse:  # noqa: N802 # gRPC's name
+        """Chains of agents."""
+        del context
+        return await self._find_plans(request)
+
+    async def PutPipeline(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.PutPipelineRequest, context: _Context
+    ) -> pipeline_pb2.PutPipelineResponse:
+        """Stores a pipeline."""
+        self._credentials.check_token(context.invocation_metadata())
+        return pipeline_pb2.PutPipelineResponse(pipeline=await self._shelf.put(request.text))
+
+    async def GetPipeline(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.GetPipelineRequest, context: _Context
+    ) -> pipeline_pb2.GetPipelineResponse:
+        """One stored pipeline."""
+        del context
+        return pipeline_pb2.GetPipelineResponse(pipeline=await self._store.get_pipeline(request.name))
+
+    async def ListPipelines(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.ListPipelinesRequest, context: _Context
+    ) -> pipeline_pb2.ListPipelinesResponse:
+        """All stored pipelines."""
+        del request, context
+        return pipeline_pb2.ListPipelinesResponse(pipelines=await self._store.list_pipelines())
+
+    async def DeletePipeline(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.DeletePipelineRequest, context: _Context
+    ) -> pipeline_pb2.DeletePipelineResponse:
+        """Forgets a stored pipeline."""
+        self._credentials.check_token(context.invocation_metadata())
+        await self._store.delete_pipeline(request.name)
+        return pipeline_pb2.DeletePipelineResponse()
+
+    async def PutDefinition(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.PutDefinitionRequest, context: _Context
+    ) -> pipeline_pb2.PutDefinitionResponse:
+        """Stores how an agent is started."""
+        self._credentials.check_token(context.invocation_metadata())
+        definition = request.definition
+        definition.stored_at.CopyFrom(to_timestamp(self._clock.wall()))
+        await self._store.put_definition(definition)
+        return pipeline_pb2.PutDefinitionResponse(definition=definition)
+
+    async def ListDefinitions(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.ListDefinitionsRequest, context: _Context
+    ) -> pipeline_pb2.ListDefinitionsResponse:
+        """All stored definitions."""
+        del request, context
+        return pipeline_pb2.ListDefinitionsResponse(definitions=await self._store.list_definitions())
+
+    async def DeleteDefinition(  # noqa: N802 # gRPC's name
+        self, request: pipeline_pb2.DeleteDefinitionRequest, context: _Context
+    ) -> pipeline_pb2.DeleteDefinitionResponse:
+        """Forgets a definition."""
+        self._credentials.check_token(context.invocation_metadata())
+        await self._store.delete_definition(request.name)
+        return pipeline_pb2.DeleteDefinitionResponse()
+
+    # -- inside --------------------------------------------------------------
+
+    async def _get(self, run_id: str) -> pipeline_pb2.Run:
+        """A run under way here as it stands, any other as it is kept."""
+        record = self._runner.running.get(run_id)
+        if record is not None:
+            return record.to_proto(MAX_OUTPUT)
+        await self._store.flush()
+        return await self._store.get_run(run_id)
+
+    async def _followed(
+        self, plan: plans.Plan, run: Callable[[Callable[[Event], None]], Awaitable[Outcome]], *, stage_outputs: bool
+    ) -> AsyncGenerator[pipeline_pb2.RunEvent, None]:
+        """A run's events. One that nobody follows any more is cancelled, unless it is durable."""
+        events: asyncio.Queue[pipeline_pb2.RunEvent | None] = asyncio.Queue()
+
+        def listen(event: Event) -> None:
+            # Made at once: what it tells of goes on changing.
+            events.put_nowait(to_proto(event, self._clock.wall(), _FINAL_OUTPUT, stage_outputs=stage_outputs))
+
+        task = self._tasks.spawn(_ended(run(listen)), "run")
+        task.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            error = task.result()
+            if error is not None and not isinstance(error, RunFailed | RunCancelled):
+                raise error  # it never began
+        finally:
+            if not plan.spec.durable:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+
+async def _ended(run: Awaitable[Outcome]) -> AtomeshError | None:
+    """Why a run did not go well; what began says so in its record and by its last event too."""
+    try:
+        await run
+    except AtomeshError as error:
+        return error
+    return None
