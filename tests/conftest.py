@@ -61,7 +61,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", marker)
     # Tools of the environment (buf) and those that .ci/run fetched (grpcurl).
     own = [str(Path(sys.executable).parent), str(ROOT / ".cache" / "bin")]
-    os.environ["PATH"] = os.pathsep.join([*own, os.environ.get("PATH", "")])
+    # Debian keeps PostgreSQL's programs out of the way, the newest first here.
+    debians = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    os.environ["PATH"] = os.pathsep.join([*own, os.environ.get("PATH", ""), *debians])
     adopt_orphans()
     CHANNELS.attach()
 
