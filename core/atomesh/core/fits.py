@@ -50,6 +50,10 @@ def fit(producer: Descriptor, consumer: Descriptor) -> tuple[Breach, ...]:
 @functools.lru_cache(maxsize=65536)
 def fits(producer: Descriptor, consumer: Descriptor) -> bool:
     """Whether `fit` finds nothing; it ends at the first breach."""
+    if producer is consumer:
+        return True
+    if _strangers(producer, consumer):
+        return False
     if _same(producer, consumer):
         return True
     for walk in (Walk(structure=True, rules=False), Walk(structure=False, rules=True)):
@@ -161,11 +165,11 @@ class Walk:
             if one.where and (gap := zero_gap(one, other)):
                 yield from self._worded(path, [gap])
             yield from self._worded(path, implication(one, other))
-        if is_map(one.root) and not one.where:
-            for where in ("key", "value"):
-                yield from self._values(one.inside(where), other.inside(where), f"{path}[{where}]")
-        elif one.field.is_repeated and not one.where:
-            yield from self._values(one.inside("item"), other.inside("item"), f"{path}[]")
+        if one.where == "" and is_map(one.root):
+            for where, given, taken in zip(("key", "value"), one.pair, other.pair, strict=True):
+                yield from self._values(given, taken, f"{path}[{where}]")
+        elif one.where == "" and one.field.is_repeated:
+            yield from self._values(one.item, other.item, f"{path}[]")
         elif one.field.message_type is not None and other.field.message_type is not None:
             unkept = one.free or _may_skip_empty(one, other)
             yield from self.messages(

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import Descriptor
 from atomesh.core.expressions import names, same_sense
 from atomesh.core.implication import zero_of
 from atomesh.core.places import Gap, message_rules, place_of, required_oneofs, unknown
-from atomesh.core.trials import can_give, can_leave_unset, empty_is_taken
+from atomesh.core.trials import can_give_zero, can_leave_unset, empty_is_taken
 
 
 def sense_gaps(given: Descriptor, taken: Descriptor) -> Iterator[Gap]:
@@ -88,7 +88,7 @@ def _one_is_set(given: Descriptor, taken: Descriptor, members: list[str], unkept
     for field in known:
         place = place_of(field)
         seen = not field.has_presence or taken.fields_by_number[field.number].has_presence
-        zero = field.message_type is None and not seen and can_give(place, zero_of(field))
+        zero = field.message_type is None and not seen and can_give_zero(place, zero_of(field))
         if not can_leave_unset(place) and not zero:
             return True
     have = {str(field.name) for field in known}

@@ -19,7 +19,7 @@ from atomesh.core.expressions import depends_on_time, same_value_sense
 from atomesh.core.implied_ranges import few_integers, nanoseconds, range_gap
 from atomesh.core.implied_texts import text_gaps
 from atomesh.core.places import Gap, Place, unknown
-from atomesh.core.trials import Value, can_give, can_leave_unset, refusal, unset_refusal
+from atomesh.core.trials import Value, can_give, can_give_zero, can_leave_unset, refusal, unset_refusal, zero_refusal
 
 _ZEROS: dict[int, Value] = {
     FieldDescriptor.CPPTYPE_STRING: "",
@@ -32,9 +32,9 @@ _RULES_OF_SETS = ("const", "in", "not_in", "example")
 
 def implication(given: Place, taken: Place) -> Iterator[Gap]:
     """What the consumer's rules for a value refuse of the producer's values but zero."""
-    if taken.free or not taken.rules.ByteSize():
+    if taken.takes_all:
         return
-    if _same_type(given, taken) and _bytes(given.rules) == _bytes(taken.rules) and not taken.expressions:
+    if _same_type(given, taken) and given.serialized == taken.serialized and not taken.expressions:
         return
     if unknown(given.rules) or not _comparable(given, taken):
         given = given.unchecked()
@@ -57,9 +57,7 @@ def implication(given: Place, taken: Place) -> Iterator[Gap]:
 
 def unset_gap(given: Place | None, taken: Place) -> Gap | None:
     """What the consumer says of the field unset, where the producer may leave it so or does not know it."""
-    if taken.free or not taken.rules.ByteSize() or (given is not None and not can_leave_unset(given)):
-        return None
-    if said := unset_refusal(taken):
+    if (said := unset_refusal(taken)) and (given is None or can_leave_unset(given)):
         return Gap(f"it must be set ({said})", "has no such field" if given is None else "may leave it unset")
     return None
 
@@ -69,12 +67,12 @@ def zero_gap(given: Place, taken: Place) -> Gap | None:
 
     A float's -0.0 equals zero and is set nevertheless, in fields without presence too.
     """
-    if taken.free or taken.field.message_type is not None or (taken.where == "" and taken.field.is_repeated):
+    if taken.takes_all or taken.field.message_type is not None or (taken.where == "" and taken.field.is_repeated):
         return None
     zero = zero_of(taken.field)
     for value in (zero, -zero) if isinstance(zero, float) else (zero,):
         explicit = taken.where or given.field.has_presence or str(value).startswith("-")
-        if explicit and can_give(given, value) and (said := refusal(taken, value)):
+        if explicit and (said := zero_refusal(taken, value)) and can_give_zero(given, value):
             return Gap(f"{_shown(value)} is refused ({said})", "may give it")
     return None
 
@@ -91,10 +89,10 @@ def _few(place: Place) -> list[Value] | None:
         return None
     if field.type == FieldDescriptor.TYPE_BOOL:
         return [False, True]
-    if rules is not None and place.rules.WhichOneof("type") != "any":
+    if rules is not None and place.kind != "any":
         if "const" in rules.DESCRIPTOR.fields_by_name and rules.HasField("const"):
             return [_plain(rules.const)]
-        if (stated := getattr(rules, "in", ())) and place.rules.WhichOneof("type") != "field_mask":
+        if (stated := getattr(rules, "in", ())) and place.kind != "field_mask":
             return [_plain(value) for value in stated]
     if field.enum_type is not None:
         closed = field.enum_type.is_closed or (rules is not None and rules.defined_only)
@@ -109,7 +107,7 @@ def _refused(values: Iterable[Value], given: Place, taken: Place) -> Iterator[Ga
 
 
 def _type_gaps(given: Place, taken: Place) -> Iterator[Gap]:
-    kind, wanted = taken.rules.WhichOneof("type"), taken.type_rules
+    kind, wanted = taken.kind, taken.type_rules
     if kind in ("repeated", "map"):
         yield from _size_gaps(given, taken)
         return
@@ -192,17 +190,18 @@ def _same_type(given: Place, taken: Place) -> bool:
 def _comparable(given: Place, taken: Place) -> bool:
     """Whether both state rules of the same words, as those of all integers are."""
     one, other = given.type_rules, taken.type_rules
-    if one is None or other is None:
+    if one is None or other is None or given.kind == taken.kind:
         return True
     return set(one.DESCRIPTOR.fields_by_name) == set(other.DESCRIPTOR.fields_by_name)
 
 
 def _same_rules(given: Place, taken: Place) -> bool:
     """The same rules of the value's type; of an enum they may mean other values."""
-    kind = taken.rules.WhichOneof("type")
-    if kind in ("enum", "repeated", "map") or kind != given.rules.WhichOneof("type"):
+    kind = taken.kind
+    if kind in ("enum", "repeated", "map") or kind != given.kind:
         return False
-    return _bytes(given.type_rules) == _bytes(taken.type_rules)
+    one, other = (place.type_rules.SerializeToString(deterministic=True) for place in (given, taken))
+    return bool(one == other)
 
 
 def _named_expressions(place: Place) -> Iterator[tuple[str, str]]:
@@ -210,10 +209,6 @@ def _named_expressions(place: Place) -> Iterator[tuple[str, str]]:
         yield expression, expression
     for rule in place.rules.cel:
         yield rule.id or rule.expression, rule.expression
-
-
-def _bytes(rules: Any) -> bytes:
-    return bytes(rules.SerializeToString(deterministic=True))
 
 
 def _plain(value: Any) -> Value:

@@ -7,6 +7,7 @@ bound.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from math import inf
 from typing import Any, TypeAlias
@@ -53,6 +54,7 @@ def range_gap(given: Place, taken: Place) -> Gap | None:
     return Gap(text, f"gives values {_text(given, stated)}" if says else "states no limit")
 
 
+@functools.lru_cache(maxsize=16384)
 def spans(place: Place) -> list[Span]:
     """The ranges that the bounds of a place let through; an integer's end at the values of its type."""
     rules, kinds = place.type_rules, INTEGERS.get(place.field.type)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def text_gaps(given: Place, taken: Place) -> Iterator[Gap]:
     """What the consumer's rules for a text refuse of the producer's texts but the empty one."""
     rules, wanted = given.type_rules, taken.type_rules
     is_text = hasattr(wanted, "not_contains")
-    lengths = _lengths(rules, is_text, empty=given.field.message_type is not None)
+    lengths = _lengths(given, is_text)
     yield from _length_gaps(lengths, wanted, is_text)
     yield from _part_gaps(rules, wanted)
     if wanted.pattern and (rules is None or rules.pattern != wanted.pattern):
@@ -85,9 +86,11 @@ def _part_gaps(rules: Any, wanted: Any) -> Iterator[Gap]:
             yield Gap(f"{_short(banned)} must not be in it", "does not state it")
 
 
-def _lengths(rules: Any, is_text: bool, empty: bool) -> Lengths:
-    """Of all texts that the rules let through; the empty one is not among them unless `empty`."""
-    fewest, most = (0 if empty else 1), inf
+@functools.lru_cache(maxsize=16384)
+def _lengths(place: Place, is_text: bool) -> Lengths:
+    """Of all texts that a place's rules let through; the empty one is judged apart, but inside a wrapper."""
+    rules = place.type_rules
+    fewest, most = (0 if place.field.message_type is not None else 1), inf
     fewest_bytes, most_bytes = fewest, inf
     if rules is not None:
         parts = (rules.prefix, rules.suffix, rules.contains)

@@ -31,9 +31,9 @@ class Gap:
     """What the producer does instead, without its subject: `states no limit`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Place:
-    """A place for a value, with the rules that hold there."""
+    """A place for a value, with the rules that hold there; one object per place, so that readings can be remembered."""
 
     root: FieldDescriptor
     """The field in whose message the rules are checked."""
@@ -43,32 +43,48 @@ class Place:
     free: bool = False
     """Nothing is checked there, not even inside a message."""
 
-    @property
+    @functools.cached_property
     def field(self) -> FieldDescriptor:
         """The field that bears the value's type: the root, or the one in a map's entry."""
         if self.where in ("key", "value"):
             return entry(self.root)[0 if self.where == "key" else 1]
         return self.root
 
-    @property
+    @functools.cached_property
+    def kind(self) -> str:
+        """The type of the rules, such as `string`; empty where there are none of a type."""
+        return self.rules.WhichOneof("type") or ""
+
+    @functools.cached_property
     def type_rules(self) -> Any:
         """The rules of the value's type, such as StringRules; None where there are none."""
-        kind = self.rules.WhichOneof("type")
-        return getattr(self.rules, kind) if kind else None
+        return getattr(self.rules, self.kind) if self.kind else None
 
-    @property
+    @functools.cached_property
     def expressions(self) -> tuple[str, ...]:
         """The CEL rules."""
         return (*self.rules.cel_expression, *(rule.expression for rule in self.rules.cel))
 
-    def inside(self, where: str) -> Place:
-        """The place of the items, keys or values."""
-        rules = {
-            "item": self.rules.repeated.items,
-            "key": self.rules.map.keys,
-            "value": self.rules.map.values,
-        }[where]
-        return _place(self.root, rules, where, self.free)
+    @functools.cached_property
+    def takes_all(self) -> bool:
+        """Whether no rule is checked of the values themselves."""
+        return self.free or not self.rules.ByteSize()
+
+    @functools.cached_property
+    def serialized(self) -> bytes:
+        """The rules in bytes, to compare."""
+        return self.rules.SerializeToString(deterministic=True)
+
+    @functools.cached_property
+    def item(self) -> Place:
+        """The place of a list's items."""
+        return _place(self.root, self.rules.repeated.items, "item", self.free)
+
+    @functools.cached_property
+    def pair(self) -> tuple[Place, Place]:
+        """The places of a map's keys and values."""
+        rules = self.rules.map
+        return _place(self.root, rules.keys, "key", self.free), _place(self.root, rules.values, "value", self.free)
 
     def unchecked(self) -> Place:
         """The same place where nobody checks it."""

@@ -15,6 +15,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from atomesh.core.places import Place, entry
+from atomesh.core.zeros import said_of_unset, said_of_zero
 
 Value: TypeAlias = bool | int | float | str | bytes
 """A scalar; for a message of a well-known type its bytes."""
@@ -24,18 +25,29 @@ _UNTRIED = "its rules cannot be tried"
 
 def refusal(place: Place, value: Value) -> str | None:
     """Why a consumer refuses a value there; None where it takes it. What cannot be tried is refused."""
-    return None if _takes_all(place) else _tried(place.root, place.where, value, _kind(value))
+    return None if place.takes_all else _tried(place.root, place.where, value, _kind(value))
 
 
 def can_give(place: Place, value: Value) -> bool:
     """Whether a producer may give a value there. What cannot be tried may be given."""
-    return _takes_all(place) or _tried(place.root, place.where, value, _kind(value)) in (None, _UNTRIED)
+    return refusal(place, value) in (None, _UNTRIED)
+
+
+def zero_refusal(place: Place, zero: Value) -> str | None:
+    """Why a consumer refuses the zero of a scalar there, set; None where it takes it."""
+    known = said_of_zero(place) if str(zero) != "-0.0" else None
+    return refusal(place, zero) if known is None else known or None
+
+
+def can_give_zero(place: Place, zero: Value) -> bool:
+    """Whether a producer may set a zero there."""
+    return zero_refusal(place, zero) in (None, _UNTRIED)
 
 
 def unset_refusal(place: Place) -> str | None:
     """Why a consumer refuses the field unset; None where it takes it."""
-    if _takes_all(place):
-        return None
+    if (known := said_of_unset(place)) is not None:
+        return known or None
     said = _said_of_empty(_holder(place.root))
     return _UNTRIED if said is None else said.get(place.root.number)
 
@@ -59,10 +71,6 @@ def _holder(field: FieldDescriptor) -> Descriptor:
 
 def _kind(value: Value) -> str:
     return repr(value) if isinstance(value, float) else type(value).__name__
-
-
-def _takes_all(place: Place) -> bool:
-    return place.free or not place.rules.ByteSize()
 
 
 @functools.lru_cache(maxsize=65536)

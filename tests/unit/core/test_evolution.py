@@ -61,7 +61,7 @@ def test_what_only_the_wire_says_is_not_said_here(contract: Any) -> None:
 def test_a_new_field_breaks_only_where_it_must_be_set(contract: Any) -> None:
     assert narrowed(contract("string a = 1"), contract("string b = 2")) == ()
     (breach,) = narrowed(contract("string a = 1"), contract("string b = 2 {required: true}"))
-    assert str(breach) == "input t.In.b: it must be set (value is required), and the live contract has no such field"
+    assert str(breach) == "input t.In.b: it must be set (it is required), and the live contract has no such field"
     (breach,) = narrowed(
         contract("string a = 1", "string y = 1 {required: true}"), contract("string a = 1", "string z = 2")
     )

@@ -243,7 +243,7 @@ def test_a_value_is_put_into_another_field_by_the_same_rules(ruled: Any) -> None
     x, y, z = taken.fields_by_number[7], taken.fields_by_number[8], taken.fields_by_number[9]
     assert field_fit(a, x) == field_fit(c, z) == ()
     assert _said(*field_fit(b, x)) == ["x: at most 9 characters are taken, and the producer states no limit"]
-    assert _said(*field_fit(b, y)) == ["y: it must be set (value is required), and the producer may leave it unset"]
+    assert _said(*field_fit(b, y)) == ["y: it must be set (it is required), and the producer may leave it unset"]
     assert _said(*field_fit(a, z)) == ["z: it is repeated string, not string"]
 
 
