@@ -91,7 +91,7 @@ def ago(seconds: float) -> str:
 
 def endpoint_data(endpoint: Endpoint) -> dict[str, Any]:
     """All that is known of an endpoint, for JSON."""
-    load = endpoint.load
+    load, recent = endpoint.load, endpoint.recent
     return {
         "agent": endpoint.agent,
         "version": endpoint.version,
@@ -115,6 +115,13 @@ def endpoint_data(endpoint: Endpoint) -> dict[str, Any]:
         if load is None
         else {name: getattr(load, name) for name in ("slots", "in_flight", "queued", "executions", "failures")}
         | {"refusals": load.refusals, "busy_seconds": load.busy},
+        "recent": None
+        if recent is None
+        else {
+            "execution_seconds": recent.execution,
+            "error_rate": recent.error_rate,
+            "executions_per_second": recent.executions_per_second,
+        },
     }
 
 

@@ -3,7 +3,7 @@
 from atomesh.core.clock import SYSTEM_CLOCK, Clock, SystemClock
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, Scope, current_scope
 from atomesh.core.contract import Contract, ContractDescriptor, StreamContract
-from atomesh.core.endpoint import ALL_STATES, WELL_KNOWN_CAPABILITIES, Capability, Endpoint, Load, State
+from atomesh.core.endpoint import ALL_STATES, WELL_KNOWN_CAPABILITIES, Capability, Endpoint, Load, Recent, State
 from atomesh.core.errors import AtomeshError, Attempt, Origin, Violation
 from atomesh.core.selector import Selector
 from atomesh.core.updates import (
@@ -38,6 +38,7 @@ __all__ = [
     "Load",
     "Origin",
     "Position",
+    "Recent",
     "Removed",
     "RemovedReason",
     "Reset",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -88,6 +89,33 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Recent:
+    """What an endpoint did in the last minute or so. `registry.proto` says what each field is."""
+
+    execution: float | None = None
+    """Seconds; None where too few executions ended."""
+    error_rate: float = 0.0
+    executions_per_second: float = 0.0
+
+    @classmethod
+    def from_proto(cls, proto: registry_pb2.Recent) -> Recent:
+        """What a message carries; what is no share or no rate is 0."""
+        return cls(
+            execution=max(0.0, from_duration(proto.execution)) if proto.HasField("execution") else None,
+            error_rate=proto.error_rate if 0 <= proto.error_rate <= 1 else 0.0,
+            executions_per_second=proto.executions_per_second if 0 <= proto.executions_per_second < math.inf else 0.0,
+        )
+
+    def to_proto(self) -> registry_pb2.Recent:
+        """The message that carries it."""
+        return registry_pb2.Recent(
+            execution=None if self.execution is None else to_duration(self.execution),
+            error_rate=self.error_rate,
+            executions_per_second=self.executions_per_second,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """One reachable copy of an agent. `registry.proto` says what each field is."""
 
@@ -110,6 +138,7 @@ class Endpoint:
     last_renewed_at: float = 0.0
     revision: int = 0
     load: Load | None = None
+    recent: Recent | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -163,6 +192,7 @@ class Endpoint:
             last_renewed_at=from_timestamp(proto.last_renewed_at),
             revision=proto.revision,
             load=Load.from_proto(proto.load) if proto.HasField("load") else None,
+            recent=Recent.from_proto(proto.recent) if proto.HasField("recent") else None,
         )
 
     def to_proto(self) -> registry_pb2.Endpoint:
@@ -177,6 +207,7 @@ class Endpoint:
             registered_at=to_timestamp(self.registered_at),
             last_renewed_at=to_timestamp(self.last_renewed_at),
             load=self.load.to_proto() if self.load else None,
+            recent=self.recent.to_proto() if self.recent else None,
         )
 
 

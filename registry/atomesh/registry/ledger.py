@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -23,6 +23,7 @@ from atomesh.core.versions import parse_version
 from atomesh.registry.history import History
 from atomesh.registry.lessor import Lessor
 from atomesh.registry.operations import Entry, Judge, Operation, Revision, Stored
+from atomesh.registry.recent import Lately
 from atomesh.registry.settings import RegistrySettings
 from atomesh.registry.staging import Staged, stage
 from atomesh.registry.store import Store
@@ -57,10 +58,11 @@ Step: TypeAlias = Snapshot | Changes | Bookmark
 
 @dataclass(slots=True)
 class _Heard:
-    """When an endpoint was last heard of (unix seconds), and how busy it was."""
+    """When an endpoint was last heard of (unix seconds), how busy it was, and what it did of late."""
 
     at: float
     load: Load | None = None
+    lately: Lately = field(default_factory=Lately)
     shown: tuple[Entry, Endpoint] | None = None
     """The entry with that in it, made once per renewal: whoever asks twice gets the same object."""
 
@@ -128,6 +130,8 @@ class Ledger:
             return RenewStatus.UNKNOWN
         heard = self._heard.setdefault(lease, _Heard(wall))
         heard.at, heard.load, heard.shown = wall, load or heard.load, None
+        if load is not None:
+            heard.lately.heard(load, now)
         return RenewStatus.RENEWED
 
     def recovering(self) -> bool:
@@ -217,5 +221,6 @@ class Ledger:
         if heard is None:
             return entry.endpoint
         if heard.shown is None or heard.shown[0] is not entry:
-            heard.shown = (entry, replace(entry.endpoint, last_renewed_at=heard.at, load=heard.load))
+            endpoint = replace(entry.endpoint, last_renewed_at=heard.at, load=heard.load, recent=heard.lately.recent)
+            heard.shown = (entry, endpoint)
         return heard.shown[1]

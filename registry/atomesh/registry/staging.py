@@ -107,6 +107,7 @@ class Staging:
             registered_at=operation.at,
             last_renewed_at=operation.at,
             load=None,
+            recent=None,
         )
         entry = Entry(fresh, operation.lease, operation.ttl)
         if old is None:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from prometheus_client.exposition import generate_latest
 
-from atomesh.agents import AgentServer
+from atomesh.agents import AgentFailed, AgentServer, ExecutionContext
 from atomesh.balancer import CallOptions, Capacity, Circuit, Client, ClientMetrics
 from atomesh.balancer import fleets as fleets_module
-from atomesh.core import Contract, errors
+from atomesh.core import Contract, Recent, Selector, errors
 from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.core.contract import describe
+from atomesh.rpc import RegistryClient
 from atomesh.text.v1.text_pb2 import TextInput, TextOutput
 
 Mesh = Callable[..., Any]
@@ -187,6 +188,31 @@ async def test_who_waits_for_a_change_of_capacity_is_woken_by_endpoints_and_not_
         await client.close()
         with pytest.raises(errors.Cancelled, match="closed"):
             await change
+
+
+async def test_what_an_endpoint_did_of_late_is_reckoned_from_its_renewals(mesh: Mesh, echo: Any, text: Text) -> None:
+    async def work(input: TextInput, context: ExecutionContext) -> None:
+        await SYSTEM_CLOCK.sleep(0.02)
+        if input.content == "bad":
+            raise AgentFailed("no")
+
+    async with mesh() as m, RegistryClient(m.address) as registry:
+        await m.serve(echo(work), slots=4)
+        client = await m.client()
+
+        async def recent() -> Recent | None:
+            return (await registry.discover(Selector(agent="echo"))).endpoints[0].recent
+
+        async with asyncio.timeout(10):
+            while (found := await recent()) is None or found.execution is None:
+                ends = await asyncio.gather(
+                    *(client.call(ECHO, text(content)) for content in ("good", "good", "good", "bad")),
+                    return_exceptions=True,
+                )
+                assert sum(isinstance(end, AgentFailed) for end in ends) == 1
+        assert 0.015 < found.execution < 0.2
+        assert found.error_rate == pytest.approx(0.25, abs=0.1)
+        assert 5 < found.executions_per_second < 250
 
 
 async def test_an_agents_contract_is_told_as_data_and_asked_for_once(mesh: Mesh, echo: Any) -> None:

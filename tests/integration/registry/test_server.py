@@ -238,12 +238,25 @@ async def test_promtool_finds_nothing_to_complain_of(registry: Any, http: Any) -
     assert complaints(text) == ""
 
 
+def renewal_of(lease_id: str, load: agent_pb2.Load) -> registry_pb2.Renewal:
+    return registry_pb2.Renewal(lease_id=lease_id, load=load)
+
+
 async def test_load_and_last_renewal_are_shown_to_who_asks(registry: Any) -> None:
     async with registry() as (_, caller):
         granted = await caller.register()
         load = agent_pb2.Load(slots=4, in_flight=3, executions=70)
-        renewal = registry_pb2.Renewal(lease_id=granted.lease_id, load=load)
-        await caller.stub.Renew(registry_pb2.RenewRequest(renewals=[renewal]))
+        await caller.stub.Renew(registry_pb2.RenewRequest(renewals=[renewal_of(granted.lease_id, load)]))
         answer = await caller.discover()
         assert answer.endpoints[0].load.executions == 70
         assert answer.position.revision == granted.position.revision, "a renewal must make no revision"
+        assert not answer.endpoints[0].HasField("recent"), "one load tells nothing of late"
+        load.executions, load.failures = 80, 5
+        load.busy.FromSeconds(2)
+        await caller.stub.Renew(registry_pb2.RenewRequest(renewals=[renewal_of(granted.lease_id, load)]))
+        answer = await caller.discover()
+        recent = answer.endpoints[0].recent
+        assert recent.execution.ToMilliseconds() == 200
+        assert recent.error_rate == pytest.approx(0.5)
+        assert recent.executions_per_second > 0
+        assert answer.position.revision == granted.position.revision

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from atomesh.cli._tables import ago, endpoint_data, endpoint_table, timestamp
-from atomesh.core import Capability, Endpoint, Load, Position, State
+from atomesh.core import Capability, Endpoint, Load, Position, Recent, State
 from atomesh.rpc.registry_client import Snapshot
 
 ENDPOINT = Endpoint(
@@ -58,5 +58,7 @@ def test_ages_are_short_and_never_in_the_future(seconds: float, said: str) -> No
 
 def test_data_for_programs_names_what_is_not_known() -> None:
     data = endpoint_data(Endpoint(agent="a", address="a:1"))
-    assert (data["load"], data["registered_at"], data["state"]) == (None, None, "SERVING")
+    assert (data["load"], data["recent"], data["registered_at"], data["state"]) == (None, None, None, "SERVING")
+    busy = endpoint_data(Endpoint(agent="a", address="a:1", recent=Recent(0.25, 0.5, 12.0)))
+    assert busy["recent"] == {"execution_seconds": 0.25, "error_rate": 0.5, "executions_per_second": 12.0}
     assert timestamp(1.5) == "1970-01-01T00:00:01.500+00:00"

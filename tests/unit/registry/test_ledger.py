@@ -19,7 +19,7 @@ EVERY = Selector(states=ALL_STATES)
 
 def as_watched(endpoint: Endpoint) -> Endpoint:
     """Without what a watch does not carry."""
-    return replace(endpoint, last_renewed_at=0.0, load=None)
+    return replace(endpoint, last_renewed_at=0.0, load=None, recent=None)
 
 
 def reopened(world: Any, new_world: Any, **settings: Any) -> Any:

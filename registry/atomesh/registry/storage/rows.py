@@ -77,7 +77,7 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
 
 
 def _entry_row(entry: Entry) -> tuple[Any, ...]:
-    blob = replace(entry.endpoint, load=None).to_proto().SerializeToString()
+    blob = replace(entry.endpoint, load=None, recent=None).to_proto().SerializeToString()
     return _summed(*entry.key, blob, entry.lease, float(entry.ttl), int(entry.declared), int(entry.suspect))
 
 
