@@ -204,9 +204,14 @@ def _strangers(given: Descriptor, taken: Descriptor) -> str | None:
     known = [name for name in (given.full_name, taken.full_name) if name.startswith("google.protobuf.")]
     if known and given.full_name != taken.full_name:
         return f"it is {taken.full_name}, not {given.full_name}"
-    if taken.fields and not any(field.number in given.fields_by_number for field in taken.fields):
+    if (wanted := _numbers(taken)) and wanted.isdisjoint(_numbers(given)):
         return f"{given.full_name} has none of the fields of {taken.full_name}"
     return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _numbers(message: Descriptor) -> frozenset[int]:
+    return frozenset(message.fields_by_number)
 
 
 def _missing(given: Descriptor, taken: FieldDescriptor) -> str | None:
