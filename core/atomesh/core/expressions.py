@@ -14,7 +14,7 @@ import re
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from atomesh.core.places import Place, is_map
+from atomesh.core.places import MAX_DEPTH, Place, is_map
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _HAS = re.compile(r"\bhas\s*\(\s*[\w.]+\s*\)")
@@ -67,8 +67,8 @@ def names(expression: str, message: Descriptor) -> set[str] | None:
 
 
 def _agree(expression: str, given: Descriptor, taken: Descriptor, seen: set[tuple[str, str]]) -> bool:
-    if (key := (given.full_name, taken.full_name)) in seen:
-        return True
+    if (key := (given.full_name, taken.full_name)) in seen or len(seen) > MAX_DEPTH:
+        return key in seen
     seen.add(key)
     for word in set(_WORD.findall(expression)):
         one, other = given.fields_by_name.get(word), taken.fields_by_name.get(word)

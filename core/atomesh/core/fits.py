@@ -19,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from atomesh.core.groups import group_gaps, sense_gaps
 from atomesh.core.implication import implication, unset_gap, zero_gap
-from atomesh.core.places import Gap, Place, is_map, place_of
+from atomesh.core.places import MAX_DEPTH, Gap, Place, is_map, place_of
 from atomesh.core.shapes import mismatch, name_mismatch
 
 _PRODUCER = "the producer"
@@ -103,6 +103,7 @@ class Walk:
         self._structure = structure
         self._rules = rules
         self._giver = giver
+        self._depth = 0
         self._seen: set[tuple[Descriptor, Descriptor, bool, bool]] = set()
 
     def messages(
@@ -172,9 +173,12 @@ class Walk:
             yield from self._values(one.item, other.item, f"{path}[]")
         elif one.field.message_type is not None and other.field.message_type is not None:
             unkept = one.free or _may_skip_empty(one, other)
-            yield from self.messages(
-                one.field.message_type, other.field.message_type, path, unkept=unkept, free=other.free
-            )
+            if self._depth < MAX_DEPTH:
+                self._depth += 1
+                yield from self.messages(
+                    one.field.message_type, other.field.message_type, path, unkept=unkept, free=other.free
+                )
+                self._depth -= 1
 
     def _worded(self, path: str, gaps: Iterable[Gap]) -> Iterator[Breach]:
         for gap in gaps:

@@ -18,6 +18,10 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 FieldRules: TypeAlias = validate_pb2.FieldRules
 
+MAX_DEPTH = 100
+"""Levels of messages in messages that protobuf's parsers read (upb's and Java's default); half would leave values
+unjudged, twice runs out of Python's stack."""
+
 _NONE = FieldRules()
 
 

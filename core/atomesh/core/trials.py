@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import protovalidate
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 from atomesh.core.places import Place, entry
 from atomesh.core.zeros import said_of_unset, said_of_zero
@@ -20,6 +21,9 @@ from atomesh.core.zeros import said_of_unset, said_of_zero
 Value: TypeAlias = bool | int | float | str | bytes
 """A scalar; for a message of a well-known type its bytes."""
 
+# Rules that do not compile or cannot be evaluated; a value that its field cannot
+# hold; a field whose name hides what Python's messages have, such as DESCRIPTOR.
+_NO_TRIAL = (protovalidate.CompilationError, protovalidate.EvaluationError, ValueError, TypeError, AttributeError)
 _UNTRIED = "its rules cannot be tried"
 
 
@@ -76,12 +80,9 @@ def _kind(value: Value) -> str:
 @functools.lru_cache(maxsize=65536)
 def _tried(root: FieldDescriptor, where: str, value: Value, kind: str) -> str | None:
     del kind  # part of the key: True, 1 and 1.0 are equal, as 0.0 and -0.0 are, and each is a value of its own
-    holder = _holder(root)
-    message = message_factory.GetMessageClass(holder)()
     try:
-        _put(message, root, where, value)
-        broken = _validator(holder).collect_violations(message)
-    except (protovalidate.CompilationError, protovalidate.EvaluationError, ValueError, TypeError):
+        broken = _validator(_holder(root)).collect_violations(_filled(root, where, value))
+    except _NO_TRIAL:
         return _UNTRIED
     for violation in (each.proto for each in broken):
         path = violation.field.elements if violation.field is not None else ()
@@ -100,7 +101,7 @@ def _said_of_empty(message: Descriptor) -> dict[int, str] | None:
     empty = message_factory.GetMessageClass(message)()
     try:
         broken = _validator(message).collect_violations(empty)
-    except (protovalidate.CompilationError, protovalidate.EvaluationError):
+    except _NO_TRIAL:
         return None
     said: dict[int, str] = {}
     for violation in (each.proto for each in broken):
@@ -116,39 +117,26 @@ def _validator(message: Descriptor) -> protovalidate.Validator:
     return protovalidate.Validator()
 
 
-def _put(message: Any, root: FieldDescriptor, where: str, value: Value) -> None:
-    held = getattr(message, root.name)
-    if where == "":
-        if root.message_type is None:
-            setattr(message, root.name, value)
-        else:
-            _fill(held, value)
-            held.SetInParent()
-    elif where == "item":
-        if root.message_type is None:
-            held.append(value)
-        else:
-            _fill(held.add(), value)
+def _filled(root: FieldDescriptor, where: str, value: Value) -> Message:
+    """A message with the value there and nothing else. By keyword: a field may be named as a method is."""
+    content: Any
+    if where in ("key", "value"):
+        key, inside = entry(root)
+        content = {value: _default(inside)} if where == "key" else {key.default_value: _held(inside, value)}
     else:
-        _put_in_map(held, root, where, value)
+        content = _held(root, value) if where == "" else [_held(root, value)]
+    return message_factory.GetMessageClass(_holder(root))(**{root.name: content})
 
 
-def _put_in_map(held: Any, root: FieldDescriptor, where: str, value: Value) -> None:
-    key, inside = entry(root)
-    if where == "key":
-        if inside.message_type is None:
-            held[value] = inside.default_value
-        else:
-            held[value].SetInParent()
-    elif inside.message_type is None:
-        held[key.default_value] = value
-    else:
-        _fill(held[key.default_value], value)
+def _default(field: FieldDescriptor) -> Any:
+    return field.default_value if field.message_type is None else message_factory.GetMessageClass(field.message_type)()
 
 
-def _fill(message: Any, value: Value) -> None:
-    """Into a wrapper its value, into any other message its bytes."""
-    if not isinstance(value, bytes) or message.DESCRIPTOR.full_name == "google.protobuf.BytesValue":
-        message.value = value
-    else:
-        message.MergeFromString(value)
+def _held(field: FieldDescriptor, value: Value) -> Any:
+    """The value as its field takes it: a wrapper around it, or the message of its bytes."""
+    if field.message_type is None:
+        return value
+    made = message_factory.GetMessageClass(field.message_type)
+    if isinstance(value, bytes) and field.message_type.full_name != "google.protobuf.BytesValue":
+        return made.FromString(value)
+    return made(value=value)

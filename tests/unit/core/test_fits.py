@@ -262,3 +262,27 @@ def test_rules_that_this_release_does_not_know_are_not_implied(ruled: Any) -> No
     unknown = pool.FindMessageTypeByName("t.In")
     (breach,) = fit(ruled("string a = 1 {string {min_len: 1}}", "bool more = 2"), unknown)
     assert str(breach) == "a: rules that are unknown here hold, and the producer is not known to keep them"
+
+
+def test_a_chain_of_messages_is_compared_as_deep_as_parsers_read(ruled: Any) -> None:
+    def chain(limit: int, at: int, rules: str = "") -> Any:
+        types = {f"Link{n}": [f"Link{n + 1} a = 1", "string x = 2"] for n in range(1000)}
+        types[f"Link{at}"] = [f"Link{at + 1} a = 1", f"string x = 2 {{string {{max_len: {limit}}}}}"]
+        return ruled("Link0 a = 1", types={**types, "Link1000": ["string x = 2"]}, rules=rules)
+
+    assert [len(breach.field) for breach in fit(chain(4, 90), chain(3, 90))] == [len("a." * 91 + "x")]
+    assert fits(chain(4, 900), chain(3, 900)), "no parser reads so far"
+    deep = "cel {id: 'deep' expression: 'this.a.a.x == this.a.x'}"
+    assert fits(chain(4, 900, deep), chain(3, 900, deep)), "rules are no part of what an expression speaks of"
+
+
+def test_a_field_may_be_named_like_a_method(ruled: Any) -> None:
+    def named(rules: str) -> Any:
+        return ruled(
+            f"string SerializeToString = 1 {{string {{{rules}}}}}", "optional int32 DESCRIPTOR = 2 {int32 {in: 3}}"
+        )
+
+    assert fits(named("in: 'a' in: 'b'"), named("pattern: '^[ab]$'"))
+    assert not fits(named("in: 'a' in: 'c'"), named("pattern: '^[ab]$'"))
+    hidden = ruled("string DESCRIPTOR = 1 {string {pattern: 'x'}}")
+    assert not fits(ruled("string DESCRIPTOR = 1 {string {const: 'x'}}"), hidden), "what cannot be tried is not shown"
