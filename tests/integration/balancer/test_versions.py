@@ -50,11 +50,14 @@ async def test_a_full_release_is_waited_for_while_others_have_slots(
         hold = holding()
         await m.serve(of_version(echo, "2.0.0")(hold), slots=1)
         other = await m.serve(of_version(echo, "1.0.0")(), slots=8)
-        client = await m.client()
+        metrics = ClientMetrics()
+        client = await m.client(metrics=metrics)
         calls = [asyncio.create_task(client.execute(ECHO, text(), CallOptions(version=">=2"))) for _ in range(3)]
         await until(lambda: client.capacity("echo", ">=2").waiting == 2)
         assert client.capacity("echo", ">=2") == Capacity(endpoints=1, slots=1, free=0, in_flight=1, waiting=2)
         assert await client.call(ECHO, text(), version="<2")
+        waiting = metrics.registry.get_sample_value("atomesh_client_waiting", {"agent": "echo"})
+        assert waiting == 2, "the gauge is of all ranges of the agent, whichever was asked for last"
         hold.let_go.set()
         assert {reply.info.version for reply in await asyncio.gather(*calls)} == {"2.0.0"}
         assert other.agents["echo"].admission.executions == 1
@@ -100,7 +103,7 @@ async def test_streams_take_a_range_too(mesh: Mesh, echo: Any, text: Text) -> No
         await m.serve(of_version(echo, "1.0.0")())
         await m.serve(of_version(echo, "2.0.0")())
         client = await m.client()
-        for wanted in ("1.0.0", "2.0.0"):
+        for wanted in ("1.0.0", "1.0.0", "2.0.0", "2.0.0"):
             async with client.stream(ECHO, text(), version=wanted) as stream:
                 await stream.result()
             assert stream.info.version == wanted

@@ -169,6 +169,17 @@ def test_in_panic_calls_get_through_and_so_the_circuit_is_closed() -> None:
     assert b.submit(hasty(), 1.0) is not None
 
 
+def test_in_panic_over_a_fleet_that_shrank_to_its_ejected_half_nobody_is_refused() -> None:
+    b = balancer(4, slots=1)
+    eject(b, 1, 2)
+    left = tuple(b.candidates[f"127.0.0.1:{n}"].endpoint for n in (1, 2))
+    b.apply(WatchEvent((Reset(left),), Position("s", 2)), 1.0)
+    assert circuit(b) is Circuit.CLOSED
+    for _ in range(2):
+        assert b.submit(hasty(), 1.0) is not None
+    assert b.submit(hasty(), 1.0) is None, "what it lacks is a slot"
+
+
 def test_an_endpoint_that_is_only_not_connected_keeps_the_circuit_closed() -> None:
     b = balancer(2, ALL)
     eject(b, 1)

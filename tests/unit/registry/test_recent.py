@@ -90,6 +90,16 @@ def test_how_often_it_tells_does_not_matter() -> None:
         assert c.recent.execution == pytest.approx(0.2)
 
 
+def test_one_long_step_weighs_as_much_as_many_short_ones() -> None:
+    short, long = Counting(), Counting()
+    for c, steps in ((short, 12), (long, 1)):
+        for _ in range(100):
+            c.work(5.0, rate=10.0, execution=0.1)
+        for _ in range(steps):
+            c.work(60.0 / steps, rate=40.0, execution=0.5, errors=0.5)
+    assert figures(long.recent) == pytest.approx(figures(short.recent))
+
+
 def test_who_does_nothing_any_more_slows_down_and_is_forgotten() -> None:
     c = Counting()
     c.work(5.0, rate=2.0, execution=0.3, errors=0.5)
