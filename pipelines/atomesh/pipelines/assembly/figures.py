@@ -121,11 +121,16 @@ def _weight(endpoint: Endpoint) -> float:
 
 
 def _latency(endpoint: Endpoint) -> float | None:
+    """What executions took of late; where too few ended for that, since the start."""
+    if endpoint.recent and endpoint.recent.execution is not None:
+        return endpoint.recent.execution
     load = endpoint.load
     return load.busy / load.executions if load and load.executions else None
 
 
 def _error_rate(endpoint: Endpoint) -> float:
+    if endpoint.recent and endpoint.recent.execution is not None:
+        return endpoint.recent.error_rate
     load = endpoint.load or Load()
     return (load.failures + PRIOR_FAILURES) / (load.executions + PRIOR_EXECUTIONS)
 

@@ -58,6 +58,14 @@ class Ground:
         """By kind that is taken: those that it could follow if all that anybody gives were at hand."""
         self._after: dict[int, tuple[Group, ...]] = {}
 
+    def narrow(self, given: Mask) -> None:
+        """Leaves out the groups that nothing leads to where no more than `given` is ever at hand."""
+        could = {taken: self.links.could(taken, given) & given for taken in self.could}
+        first = self.route.first
+        self.groups = tuple(group for group in self.groups if could[group.taken] or (first and group.able & 1))
+        self.could = {group.taken: could[group.taken] for group in self.groups}
+        self._after.clear()
+
     def begin(self) -> State:
         """The chain without agents."""
         return State(self.start, 0, 0 if self.start == NOTHING else 1 << self.start)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from atomesh.pipelines.assembly.catalog import Published
-from atomesh.pipelines.assembly.groups import Ground, Group, State
+from atomesh.pipelines.assembly.groups import NOTHING, Ground, Group, State
 from atomesh.pipelines.assembly.kinds import Mask
 from atomesh.pipelines.assembly.links import bits
 
@@ -70,6 +70,8 @@ class Search:
         """Whether nothing had to be left unlooked at."""
         self._found: list[_Agents] = []
         self._rest: list[list[dict[int, int]]] = [[]]
+        self._live: list[list[list[tuple[Group, int]]]] = [[]]
+        self._next: dict[tuple[int, int, int], list[tuple[Group, int]]] = {}
         self._can: dict[tuple[int, int, Mask, int], bool] = {}
         self._orders: dict[tuple[int, int, int, str], list[tuple[int, str, Published]]] = {}
         self._read: Mask = 0
@@ -99,8 +101,8 @@ class Search:
     # -- one length ----------------------------------------------------------
 
     def _of_length(self, length: int, limit: int) -> None:
-        while len(self._rest) < length:
-            self._rest.append(self._relaxed(len(self._rest)))
+        while len(self._rest) <= length:
+            self._relax(len(self._rest))
         heap: _Heap = []
         self._expand(heap, _Way((), (), 0, self._ground.begin()), length)
         while heap and len(self._found) < limit:
@@ -116,17 +118,11 @@ class Search:
 
     def _expand(self, heap: _Heap, way: _Way, left: int) -> None:
         """Adds every group that may come next and from which the end can be reached."""
-        for group in self._ground.after(way.state.before):
+        for group, rest in self._following(way.state, left):
             after = self._ground.advance(way.state, group, last=left == 1)
-            if after is None:
-                continue
-            rest: int | None = 0
-            if left > 1:
-                rest = self._rest[left - 1][after.step].get(after.before)
-                if rest is None or not self._can_end(after, left - 1):
-                    continue
-            order = self.order(group, self._capability(way.state.step, after.step))
-            self._push(heap, _Turn(way, after, order, rest or 0), 0)
+            if after is not None and (left == 1 or self._can_end(after, left - 1)):
+                order = self.order(group, self._capability(way.state.step, after.step))
+                self._push(heap, _Turn(way, after, order, rest), 0)
 
     def _push(self, heap: _Heap, turn: _Turn, place: int) -> None:
         """Adds the group's next agent that is not in the chain yet."""
@@ -146,34 +142,41 @@ class Search:
         return self._can[key]
 
     def _ends(self, state: State, left: int) -> bool:
-        for group in self._ground.after(state.before):
+        for group, _ in self._following(state, left):
             self._spend(1)
             after = self._ground.advance(state, group, last=left == 1)
-            if after is None:
-                continue
-            if left == 1 or (after.before in self._rest[left - 1][after.step] and self._can_end(after, left - 1)):
+            if after is not None and (left == 1 or self._can_end(after, left - 1)):
                 return True
         return False
 
-    def _relaxed(self, left: int) -> list[dict[int, int]]:
-        """By capabilities passed and kind: the least that so many agents more cost, with everything at hand."""
-        layers = []
+    def _following(self, state: State, left: int) -> list[tuple[Group, int]]:
+        """The groups that may come next at best, each with a bound of what is left to pay after it."""
+        key = (state.before, state.step, left)
+        if key not in self._next:
+            live, could, before = self._live[left][state.step], self._ground.could, state.before
+            self._next[key] = [pair for pair in live if before == NOTHING or could[pair[0].taken] >> before & 1]
+        return self._next[key]
+
+    def _relax(self, left: int) -> None:
+        """Adds, by capabilities passed: which groups can begin the last so many agents, and the least that costs.
+
+        The least is by the kind that there is before them, with everything at hand.
+        """
+        self._live.append([])
+        self._rest.append([])
         for step in range(len(self._ground.route.steps) + 1):
+            live: list[tuple[Group, int]] = []
             best: dict[int, int] = {}
             for group in self._ground.groups:
-                cost = self._least(group, step, left)
-                if cost is not None and cost < best.get(group.taken, cost + 1):
-                    best[group.taken] = cost
-            layers.append(self._spread(best))
-        return layers
-
-    def _least(self, group: Group, step: int, left: int) -> int | None:
-        """The least that a chain's last agents cost, of which one of this group is the first."""
-        passed = self._ground.passed(step, group, last=left == 1)
-        if passed is None:
-            return None
-        rest = self._rest[left - 1][passed].get(group.given) if left > 1 else 0
-        return None if rest is None else self.order(group, self._capability(step, passed))[0][0] + rest
+                passed = self._ground.passed(step, group, last=left == 1)
+                rest = None if passed is None else self._rest[left - 1][passed].get(group.given) if left > 1 else 0
+                if passed is None or rest is None:
+                    continue
+                live.append((group, rest))
+                cost = self.order(group, self._capability(step, passed))[0][0] + rest
+                best[group.taken] = min(cost, best.get(group.taken, cost))
+            self._live[left].append(live)
+            self._rest[left].append(self._spread(best))
 
     def _spread(self, best: dict[int, int]) -> dict[int, int]:
         """From costs by what is taken to costs by what was given before it: the cheapest that could follow."""

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import pytest
 
 from atomesh.core import Endpoint, State
+from atomesh.core.endpoint import Recent
 from atomesh.core.errors import NotFound
 from atomesh.pipelines.assembly import Catalog, Choice, choose
 
@@ -62,6 +63,20 @@ def test_an_unmeasured_agent_is_neither_first_nor_hopeless(listed: Listed) -> No
 def test_one_failure_of_one_does_not_count_as_always(listed: Listed) -> None:
     figures = best(listed("a", {"sum": 1}, ms=10, executions=1, failures=1)).agent.figures
     assert figures.error_rate < 0.1, "one execution says little"
+
+
+def test_what_happened_of_late_counts_and_not_what_was_long_ago(listed: Listed) -> None:
+    worse = listed("a", {"sum": 1}, ms=5, recent=Recent(execution=0.5, error_rate=0.2, executions_per_second=3))
+    better = listed("b", {"sum": 1}, ms=900, recent=Recent(execution=0.1, error_rate=0.0, executions_per_second=3))
+    chosen = best(worse, better)
+    assert chosen.agent.name == "b"
+    assert chosen.why == "first of 2 that can: score 1, 100 ms against 500 ms, 100 % succeed against 80 % (against a)"
+
+
+def test_where_too_little_happened_of_late_the_whole_life_counts(listed: Listed) -> None:
+    quiet = listed("a", {"sum": 1}, ms=40, failures=980, recent=Recent(executions_per_second=0.01))
+    figures = best(quiet).agent.figures
+    assert (figures.latency, round(figures.error_rate, 2)) == (0.04, 0.96)
 
 
 @pytest.mark.parametrize("state", [State.DRAINING, State.NOT_SERVING])

@@ -15,6 +15,7 @@ from atomesh.core.places import message_rules, place_of
 from atomesh.pipelines.assembly.catalog import Catalog, Published
 from atomesh.pipelines.assembly.groups import Ground
 from atomesh.pipelines.assembly.query import Query, route
+from atomesh.pipelines.assembly.reach import reach
 from atomesh.pipelines.assembly.search import Search
 
 SEEDS = range(150)
@@ -22,7 +23,12 @@ MOST = 4
 
 
 def found(catalog: Catalog, query: Query) -> tuple[list[tuple[str, ...]], bool]:
-    search = Search(Ground(catalog, route(query, catalog)))
+    ground = Ground(catalog, route(query, catalog))
+    come = reach(ground)
+    if not come.arrives:
+        return [], True
+    ground.narrow(come.given)
+    search = Search(ground)
     chains = search.chains(query.max_length, query.limit)
     return [tuple(agent.name for agent in chain) for chain in chains], search.complete
 

@@ -1,0 +1,157 @@
+"""A chain as a pipeline: the model, and the text of its file with the reasons beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from atomesh.pipelines.assembly.catalog import Catalog
+from atomesh.pipelines.assembly.chains import Chain, Stage
+from atomesh.pipelines.assembly.choice import milliseconds
+from atomesh.pipelines.model import Defaults, Fallback, PipelineSpec, StageSpec
+from atomesh.pipelines.shapes import of_field
+
+ATTEMPTS = 2
+"""Attempts of a stage: nobody has looked at an assembled plan yet, and what fails twice will fail thrice."""
+
+_PLAIN = re.compile(r"[A-Za-z$][A-Za-z0-9$_.-]*")
+_WORDS = frozenset(
+    {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
+)  # which YAML 1.1 or 1.2 reads as no text
+_SHOWN = 4
+"""Rivals named in a comment."""
+
+
+def assemble(chain: Chain, catalog: Catalog, name: str = "", *, fallbacks: bool = False) -> PipelineSpec:
+    """The pipeline of a chain.
+
+    Args:
+        chain: as it was found.
+        catalog: where it was found.
+        name: of the pipeline; made of its stages where it is empty.
+        fallbacks: whether a stage whose attempts are spent falls back to its best rival of the same contract.
+    """
+    spec: dict[str, Any] = {
+        "name": name or plan_name(chain),
+        "version": "1.0.0",
+        "defaults": Defaults(attempts=ATTEMPTS),
+        "stages": tuple(_stage(stage, fallbacks=fallbacks) for stage in chain.stages),
+        **_input(chain, catalog),
+    }
+    last = chain.stages[-1]
+    if last.agent.output_type != chain.goal and _knows(chain, catalog, chain.goal):
+        spec |= {"output_type": chain.goal, "output": f"${last.id}"}
+    return PipelineSpec(**spec)
+
+
+def plan_name(chain: Chain) -> str:
+    """A name that says what the pipeline does and that no agent of it has."""
+    joined = "-".join(stage.id.replace("_", "-") for stage in chain.stages)
+    return f"plan-{joined}"[:64].rstrip("-._")
+
+
+def to_yaml(spec: PipelineSpec, chain: Chain) -> str:
+    """The pipeline's file, with why each agent was chosen as comments."""
+    lines = [
+        f"# {chain.start} into {chain.goal}.",
+        (
+            f"# When it was planned: {milliseconds(chain.expected)} expected, {chain.success * 100:.3g} % succeed "
+            f"at the first attempt, {chain.free_slots} free slots at the narrowest."
+        ),
+        f"name: {_scalar(spec.name)}",
+        f"version: {_scalar(spec.version)}",
+    ]
+    if spec.input_type:
+        lines.append(f"input_type: {_scalar(spec.input_type)}")
+    if spec.input_fields:
+        lines += ["input_fields:", *(f"  {name}: {_scalar(kind)}" for name, kind in spec.input_fields.items())]
+    if spec.output_type:
+        lines.append(f"output_type: {_scalar(spec.output_type)}")
+    lines += ["defaults:", f"  attempts: {spec.defaults.attempts}", "stages:"]
+    for stated, stage in zip(spec.stages, chain.stages, strict=True):
+        lines += _stage_lines(stated, stage)
+    if spec.output is not None:
+        lines.append(f"output: {_scalar(spec.output)}")
+    return "\n".join(lines) + "\n"
+
+
+def _stage(stage: Stage, *, fallbacks: bool) -> StageSpec:
+    more: dict[str, Any] = {}
+    if stage.input is not None:
+        more["input"] = dict(stage.input)
+    if fallbacks and (other := _stand_in(stage)):
+        more["on_error"] = other
+    return StageSpec(id=stage.id, agent=stage.agent.name, version=stage.agent.version, **more)
+
+
+def _stand_in(stage: Stage) -> Fallback | None:
+    """The best rival that takes and gives the very same."""
+    ours = stage.agent
+    return next(
+        (
+            Fallback(fallback=rival.name, version=rival.version)
+            for rival in stage.rivals
+            if rival.contract_hash == ours.contract_hash
+        ),
+        None,
+    )
+
+
+def _input(chain: Chain, catalog: Catalog) -> dict[str, Any]:
+    """What the pipeline takes, where that is not what its first stage does.
+
+    A type that no agent of the pipeline knows cannot be its input: then it has
+    one of its own, with the fields that are read.
+    """
+    first = chain.stages[0]
+    if first.agent.input_type == chain.start and first.input is None:
+        return {}
+    if _knows(chain, catalog, chain.start):
+        return {"input_type": chain.start}
+    if first.input is None:
+        return {}  # it fits what the first stage takes as it is
+    start = next(kind for kind in catalog.links.kinds.all if kind.name == chain.start)
+    read = dict.fromkeys(
+        source.removeprefix("$input.")
+        for stage in chain.stages
+        for source in (stage.input or {}).values()
+        if source.startswith("$input.")
+    )
+    return {"input_fields": {name: str(of_field(start.members[name].field)) for name in read}}
+
+
+def _knows(chain: Chain, catalog: Catalog, name: str) -> bool:
+    """Whether some agent's contract brings a type."""
+    for stage in chain.stages:
+        pool = catalog.contracts[stage.agent.contract_hash].load().input.DESCRIPTOR.file.pool
+        try:
+            pool.FindMessageTypeByName(name)
+        except KeyError:
+            continue
+        return True
+    return False
+
+
+def _stage_lines(stated: StageSpec, stage: Stage) -> list[str]:
+    asked = f"{stage.capability}, " if stage.capability else ""
+    lines = [f"  # {stage.agent.input_type} -> {stage.agent.output_type}: {asked}{stage.why}."]
+    if stage.rivals:
+        names = ", ".join(rival.name for rival in stage.rivals[:_SHOWN])
+        more = f" and {len(stage.rivals) - _SHOWN} more" if len(stage.rivals) > _SHOWN else ""
+        lines.append(f"  # Would do as well: {names}{more}.")
+    lines += [f"  - id: {_scalar(stated.id)}", f"    agent: {_scalar(stated.agent)}"]
+    if stated.version:
+        lines.append(f"    version: {_scalar(stated.version)}")
+    if stated.input:
+        lines += ["    input:", *(f"      {field}: {_scalar(source)}" for field, source in stated.input.items())]
+    if isinstance(stated.on_error, Fallback):
+        lines += ["    on_error:", f"      fallback: {_scalar(stated.on_error.fallback)}"]
+        if stated.on_error.version:
+            lines.append(f"      version: {_scalar(stated.on_error.version)}")
+    return lines
+
+
+def _scalar(text: str) -> str:
+    """As YAML: plain where it can only be read as text, else quoted, for which JSON's way is YAML's too."""
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else json.dumps(text)
