@@ -108,6 +108,11 @@ class AgentServer:
         return self._http.address if self._http is not None else None
 
     @property
+    def credentials(self) -> Credentials:
+        """What it is served with."""
+        return self._settings.credentials
+
+    @property
     def registered(self) -> asyncio.Event:
         """Set once the registry has taken all agents; never without a registry."""
         return self._registrar.ready if self._registrar is not None else asyncio.Event()

@@ -136,6 +136,7 @@ class Run(google.protobuf.message.Message):
     DURABLE_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     USER_ID_FIELD_NUMBER: builtins.int
+    DESCRIPTOR_HASH_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id, 1 to 64 characters, unique in the store."""
     pipeline: builtins.str
@@ -156,6 +157,10 @@ class Run(google.protobuf.message.Message):
     """The request that it served."""
     user_id: builtins.str
     """On whose behalf, as its caller stated."""
+    descriptor_hash: builtins.str
+    """SHA-256 of the descriptors of its outputs' types, 64 hex digits; GetRun
+    answers with them. Unset while it runs.
+    """
     @property
     def started_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it began, by the runner's clock."""
@@ -209,9 +214,10 @@ class Run(google.protobuf.message.Message):
         durable: builtins.bool = ...,
         request_id: builtins.str = ...,
         user_id: builtins.str = ...,
+        descriptor_hash: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["duration", b"duration", "ended_at", b"ended_at", "error", b"error", "output", b"output", "started_at", b"started_at", "summary", b"summary"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["durable", b"durable", "duration", b"duration", "ended_at", b"ended_at", "error", b"error", "error_log", b"error_log", "id", b"id", "input_bytes", b"input_bytes", "output", b"output", "output_bytes", b"output_bytes", "owner", b"owner", "pipeline", b"pipeline", "request_id", b"request_id", "stages", b"stages", "started_at", b"started_at", "status", b"status", "summary", b"summary", "user_id", b"user_id", "version", b"version"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["descriptor_hash", b"descriptor_hash", "durable", b"durable", "duration", b"duration", "ended_at", b"ended_at", "error", b"error", "error_log", b"error_log", "id", b"id", "input_bytes", b"input_bytes", "output", b"output", "output_bytes", b"output_bytes", "owner", b"owner", "pipeline", b"pipeline", "request_id", b"request_id", "stages", b"stages", "started_at", b"started_at", "status", b"status", "summary", b"summary", "user_id", b"user_id", "version", b"version"]) -> None: ...
 
 Global___Run: typing_extensions.TypeAlias = Run
 
@@ -827,6 +833,11 @@ class GetRunResponse(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     RUN_FIELD_NUMBER: builtins.int
+    DESCRIPTOR_SET_FIELD_NUMBER: builtins.int
+    descriptor_set: builtins.bytes
+    """A serialized google.protobuf.FileDescriptorSet that defines the types of
+    its outputs. Unset: it is not kept.
+    """
     @property
     def run(self) -> Global___Run:
         """With its stages."""
@@ -835,9 +846,10 @@ class GetRunResponse(google.protobuf.message.Message):
         self,
         *,
         run: Global___Run | None = ...,
+        descriptor_set: builtins.bytes = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["run", b"run"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["run", b"run"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["descriptor_set", b"descriptor_set", "run", b"run"]) -> None: ...
 
 Global___GetRunResponse: typing_extensions.TypeAlias = GetRunResponse
 

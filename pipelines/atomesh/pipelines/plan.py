@@ -24,6 +24,7 @@ from atomesh.pipelines.mapping import Mapper, roots
 from atomesh.pipelines.model import Fallback, PipelineSpec, StageSpec
 from atomesh.pipelines.own_types import own_file, shape_named
 from atomesh.pipelines.reading import Path, Source
+from atomesh.pipelines.record import RunTypes
 from atomesh.pipelines.references import Getter, Wrong
 from atomesh.pipelines.shapes import Shape, misfit, of_message
 from atomesh.pipelines.typespace import TypeSpace, own_package
@@ -108,6 +109,8 @@ class Plan:
     """Rules that nobody promises to keep; the endpoints check them all the same."""
     order: Mapping[str, int] = field(default_factory=dict)
     """The place of each stage in the file."""
+    types: RunTypes | None = None
+    """The types of all its messages, as data."""
     sequential: bool = False
     """Whether the steps follow one another, so that no two can run side by side."""
 
@@ -188,7 +191,8 @@ class _Planner:
         order = {stage.id: place for place, stage in enumerate(self._spec.stages)}
         sequential = all(before.id in step.needs for before, step in itertools.pairwise(steps))
         notes = tuple(self._mapper.notes)
-        return Plan(self._spec, Contract(self._spec.name, *classes), steps, output, notes, order, sequential)
+        contract, types = Contract(self._spec.name, *classes), self._types.described()
+        return Plan(self._spec, contract, steps, output, notes, order, types, sequential)
 
     # -- types ---------------------------------------------------------------
 

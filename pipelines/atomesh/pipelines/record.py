@@ -171,6 +171,14 @@ class Failure:
     retries_exhausted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RunTypes:
+    """The types of a plan's messages: a serialized FileDescriptorSet, and its SHA-256 in hex."""
+
+    hash: str
+    descriptor_set: bytes
+
+
 @dataclass(slots=True)
 class RunRecord:
     """One run of a pipeline, as far as it has come."""
@@ -192,6 +200,8 @@ class RunRecord:
     durable: bool = False
     request_id: str = ""
     user_id: str = ""
+    types: RunTypes | None = None
+    """What it takes to read the outputs; kept once, however many runs have it."""
 
     def note(self, entry: LogRecord) -> None:
         """Adds to the error log, up to its limit."""
@@ -222,6 +232,7 @@ class RunRecord:
             durable=self.durable,
             request_id=self.request_id,
             user_id=self.user_id,
+            descriptor_hash=self.types.hash if self.types is not None else "",
         )
         if self.failure is not None:
             proto.error.CopyFrom(

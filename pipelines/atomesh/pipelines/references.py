@@ -135,7 +135,9 @@ def _entry(key: Any) -> Callable[[Any], Any]:
 
 def _map_key(before: str, key: str, kind: str) -> Any:
     try:
-        return {"string": str, "bool": lambda text: {"true": True, "false": False}[text]}.get(kind, int)(key)
+        if kind == "bool":
+            return {"true": True, "false": False}[key]
+        return key if kind == "string" else int(key)
     except (KeyError, ValueError):
         raise Wrong(f"{before} has keys of type {kind}, which {key!r:.40} is not") from None
 

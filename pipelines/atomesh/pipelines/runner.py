@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -69,6 +69,8 @@ class Runner:
         rng = rng or random.Random()
         self._stages = Stages(mesh, clock=clock, rng=rng, middleware=middleware, checkpoints=checkpoints)
         self._runs: dict[str, Run] = {}
+        self._detached: set[asyncio.Task[Outcome]] = set()
+        """Durable runs, which outlive their callers."""
 
     async def __aenter__(self) -> Self:
         """Itself."""
@@ -81,10 +83,13 @@ class Runner:
         await self.close()
 
     async def close(self) -> None:
-        """Cancels what runs, and returns when it has ended."""
+        """Cancels what runs, and returns when it has ended; durable runs are interrupted, and can be resumed."""
         tasks = [run.task for run in self._runs.values() if run.task is not None]
-        for run_id in list(self._runs):
-            self.cancel(run_id)
+        for run_id, run in list(self._runs.items()):
+            if run.record.durable and run.task is not None:
+                run.task.cancel()
+            else:
+                self.cancel(run_id)
         await asyncio.gather(*(task for task in tasks if task is not asyncio.current_task()), return_exceptions=True)
 
     @property
@@ -102,7 +107,7 @@ class Runner:
         run_id: str = "",
         listener: Listener | None = None,
     ) -> Outcome:
-        """Runs the plan to its end.
+        """Runs the plan to its end. A durable one goes on where its caller is cancelled; `cancel` ends it.
 
         `timeout` is in seconds; inside an agent a run never outlives its caller.
         `listener` is called with each event as it happens.
@@ -117,11 +122,12 @@ class Runner:
         run.listener = listener
         if plan.spec.durable:
             await self._begin_durable(run)
-        elif self.store is not None:
+            return await self._detach(run)
+        if self.store is not None:
             self.store.begin(run.record)
         return await self._go(run)
 
-    async def stream(self, plan: Plan, input: Message, **options: Any) -> AsyncIterator[Event]:
+    async def stream(self, plan: Plan, input: Message, **options: Any) -> AsyncGenerator[Event, None]:
         """Runs the plan and gives each event as it happens; the last one is RunEnded, however the run ended.
 
         Takes the options of `run`. Whoever stops reading cancels the run.
@@ -153,7 +159,7 @@ class Runner:
         message = plan.contract.input.FromString(resumption.input.value)
         run = self._new(plan, message, None, Context.from_proto(resumption.context), resumption.run_id)
         run.listener, run.repeat_interrupted, run.record.durable = listener, repeat_interrupted, True
-        return await self._go(run)
+        return await self._detach(run)
 
     def cancel(self, run_id: str) -> None:
         """Cancels a run: what is in flight downstream is cancelled at once.
@@ -192,6 +198,7 @@ class Runner:
             records.sort(key=lambda record: plan.order[record.stage])
         record = RunRecord(run_id, plan.name, plan.spec.version, wall, records)
         record.input_bytes, record.owner, record.durable = input.ByteSize(), self.owner, plan.spec.durable
+        record.types = plan.types
         record.request_id, record.user_id = context.request_id, context.user_id
         series = self.metrics.of(plan.name)
         return Run(plan, record, context, deadline, series, {"input": input}, stages, observers=self._observers)
@@ -207,6 +214,18 @@ class Runner:
         await self.store.begin_durable(
             record, Resumption(record.id, spec, packed(run.values["input"]), context, self.owner)
         )
+
+    async def _detach(self, run: Run) -> Outcome:
+        """Runs it in a task of its own, which its caller waits for and does not take along when it goes away."""
+        task = asyncio.create_task(self._go(run), name=f"run {run.record.id}")
+        self._detached.add(task)
+        task.add_done_callback(self._detached.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            # What becomes of it is in its record; nobody is left to be told.
+            task.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
+            raise
 
     async def _go(self, run: Run) -> Outcome:
         """Runs it in the caller's own task, and sees to its end."""
@@ -248,7 +267,8 @@ class Runner:
         del self._runs[record.id]
         run.series.running -= 1
         run.series.run_ended(record)
-        if self.store is not None:
+        interrupted = record.durable and record.status is RunStatus.CANCELLED and not run.cancelled
+        if self.store is not None and not interrupted:
             self.store.end(record)
         if run.observers:
             run.observe("run_ended")

@@ -114,7 +114,12 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
     async def GetRun(self, request: pipeline_pb2.GetRunRequest, context: _Context) -> pipeline_pb2.GetRunResponse:  # noqa: N802 # gRPC's name
         """One run, as far as it has come."""
         del context
-        return pipeline_pb2.GetRunResponse(run=await self._get(request.run_id))
+        run = await self._get(request.run_id)
+        record = self._runner.running.get(run.id)
+        if record is not None and record.types is not None:
+            return pipeline_pb2.GetRunResponse(run=run, descriptor_set=record.types.descriptor_set)
+        types = await self._store.get_types(run.descriptor_hash) if run.descriptor_hash else b""
+        return pipeline_pb2.GetRunResponse(run=run, descriptor_set=types)
 
     async def ListRuns(self, request: pipeline_pb2.ListRunsRequest, context: _Context) -> pipeline_pb2.ListRunsResponse:  # noqa: N802 # gRPC's name
         """Runs, newest first."""

@@ -24,7 +24,7 @@ _NAMES = {
     FieldDescriptor.TYPE_STRING: "string",
     FieldDescriptor.TYPE_BYTES: "bytes",
 }
-SCALARS = {name: kind for kind, name in _NAMES.items()}
+SCALARS: dict[str, Any] = {name: kind for kind, name in _NAMES.items()}
 """Scalar types by the name that files and messages use."""
 
 _SAME = {  # other encodings of the same numbers

@@ -8,6 +8,7 @@ they are the same, its own generated classes serve, so that nothing is converted
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Iterable, Mapping
 
@@ -17,6 +18,7 @@ from google.protobuf.message import Message
 
 from atomesh.core.contract import ContractDescriptor, canonical, descriptor_files
 from atomesh.core.errors import InvalidArgument
+from atomesh.pipelines.record import RunTypes
 
 PACKAGE = "atomesh.pipelines"
 _OURS = ("google/protobuf/", "buf/validate/")  # each release of a library brings its own; all say the same
@@ -34,7 +36,8 @@ class TypeSpace:
         Raises:
             InvalidArgument: the files do not fit together.
         """
-        files = _merged(contracts)
+        self._files = files = _merged(contracts)
+        self._own = own
         default = descriptor_pool.Default()
         if own is None and all(_known(default, file) for file in files.values()):
             self.pool = default
@@ -62,6 +65,25 @@ class TypeSpace:
     def message_class(self, full_name: str) -> type[Message]:
         """The class of a message that is there."""
         return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(full_name))
+
+    def described(self) -> RunTypes:
+        """All of it as data."""
+        files = descriptor_pb2.FileDescriptorSet()
+        added: set[str] = set()
+
+        def collect(name: str) -> None:
+            if name not in added and name in self._files:
+                added.add(name)
+                for dependency in self._files[name].dependency:
+                    collect(dependency)
+                files.file.add().CopyFrom(self._files[name])
+
+        for name in self._files:
+            collect(name)
+        if self._own is not None:
+            files.file.add().CopyFrom(self._own)
+        serialized = files.SerializeToString(deterministic=True)
+        return RunTypes(hashlib.sha256(serialized).hexdigest(), serialized)
 
     def _add(self, name: str, files: Mapping[str, descriptor_pb2.FileDescriptorProto], added: set[str]) -> None:
         """Adds the file behind everything that it imports."""

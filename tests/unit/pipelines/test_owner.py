@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from atomesh.pipelines.host import this_host, this_process
+from atomesh.pipelines.machine import this_host, this_process
 from atomesh.pipelines.owner import Host, Owner, owner_gone
 
 HERE = Host("here", "b00t", "1", lambda pid: "100" if pid == 7 else "")
@@ -52,6 +52,6 @@ def test_this_process_is_there_and_one_that_has_ended_is_gone() -> None:
     me = this_process("127.0.0.1:7500")
     assert me.pid == os.getpid()
     assert me.is_gone(this_host()) is False
-    code = "from atomesh.pipelines.host import this_process; print(this_process())"
+    code = "from atomesh.pipelines.machine import this_process; print(this_process())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert owner_gone(other, this_host()) is True

@@ -77,6 +77,10 @@ class RunStore(Protocol):
         """A run with its stages. Raises UnknownRun."""
         ...
 
+    async def get_types(self, digest: str) -> bytes:
+        """The serialized FileDescriptorSet of that hash, see `Run.descriptor_hash`; empty where it is not kept."""
+        ...
+
     async def list_runs(
         self, pipeline: str = "", statuses: Sequence[RunStatus] = (), limit: int = 50, before: str = ""
     ) -> list[pipeline_pb2.Run]:

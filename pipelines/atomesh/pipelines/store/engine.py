@@ -48,6 +48,11 @@ def make_engine(location: Location) -> sa.Engine:
         event.listen(engine, "connect", _sqlite_connected)
         event.listen(engine, "begin", _sqlite_begins)
         return engine
+    return postgres_engine(location, connections=1)
+
+
+def postgres_engine(location: Location, connections: int) -> sa.Engine:
+    """PostgreSQL's; raises StoreUnusable as `make_engine` does."""
     if importlib.util.find_spec("psycopg") is None:
         raise StoreUnusable(f'the store {location.shown} needs psycopg: pip install "atomesh[postgres]"')
     try:
@@ -60,7 +65,7 @@ def make_engine(location: Location) -> sa.Engine:
     return sa.create_engine(
         url.difference_update_query(["options"]),
         connect_args={**waits, "options": f"{bounds} {given}".strip(), "application_name": "atomesh"},
-        pool_size=1,
+        pool_size=connections,
         max_overflow=0,
         pool_pre_ping=True,
     )

@@ -59,6 +59,8 @@ class History:
     backlog: Backlog = field(default_factory=Backlog)
     owned: dict[str, str] = field(default_factory=dict)
     """Durable runs under way in this process, with the owner as whom."""
+    _described: set[str] = field(default_factory=set)
+    """Hashes of types that are written."""
     _due: Schedule = field(default_factory=Schedule)
     _away: bool = False
     _told: int = 0
@@ -109,12 +111,17 @@ class History:
     def _write(self, engine: sa.Engine, rows: list[Row]) -> None:
         over = [row for row in rows if row.ended_at is not None]
         under_way = [row for row in rows if row.ended_at is None]
+        types = (row.types for row in over)
+        new = {each.hash: each for each in types if each is not None and each.hash not in self._described}
         # The end of a durable run is what lets its checkpoints go.
         with transaction(engine, self.location, durable=any(row.durable for row in over)) as connection:
             if under_way:
                 statements.insert_begun(connection, under_way)
             if over:
                 statements.upsert_ended(connection, over)
+            if new:
+                statements.insert_descriptors(connection, list(new.values()))
+        self._described.update(new)
 
     def _write_singly(self, engine: sa.Engine, rows: list[Row]) -> None:
         """Where one row of a batch is refused, the others are written all the same."""

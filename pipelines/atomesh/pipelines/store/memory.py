@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.pipelines.errors import RunExists
-from atomesh.pipelines.host import this_host
+from atomesh.pipelines.machine import this_host
 from atomesh.pipelines.owner import Host, owner_gone
 from atomesh.pipelines.record import RunRecord, RunStatus
 from atomesh.pipelines.store.base import Resumption
@@ -92,6 +92,11 @@ class MemoryStore:
     async def get_run(self, run_id: str) -> pipeline_pb2.Run:
         """A run with its stages. Raises UnknownRun."""
         return shown(self._run(run_id), self._settings.max_output)
+
+    async def get_types(self, digest: str) -> bytes:
+        """The types of outputs; empty where they are not kept."""
+        found = (run.types for run in self._runs.values() if run.types is not None and run.types.hash == digest)
+        return next((types.descriptor_set for types in found), b"")
 
     async def list_runs(
         self, pipeline: str = "", statuses: Sequence[RunStatus] = (), limit: int = 50, before: str = ""

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from atomesh.core.times import to_timestamp
-from atomesh.pipelines.record import RunRecord, RunStatus
+from atomesh.pipelines.record import RunRecord, RunStatus, RunTypes
 from atomesh.v1 import pipeline_pb2
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run; its fields are the columns."""
+    """One run; its fields, but for `types`, are the columns."""
 
     id: str
     pipeline: str
@@ -28,6 +28,8 @@ class Row:
     durable: bool
     head: bytes
     whole: bytes | None = None
+    types: RunTypes | None = None
+    """Kept in a table of their own, once for all runs that have them."""
 
     @property
     def size(self) -> int:
@@ -89,6 +91,7 @@ def ended(run: RunRecord, max_output: int) -> Row:
         durable=run.durable,
         head=listed(proto).SerializeToString(),
         whole=whole,
+        types=run.types if max_output > 0 else None,
     )
 
 

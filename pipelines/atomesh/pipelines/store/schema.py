@@ -3,6 +3,7 @@
     atomesh_runs          one run; what a durable one needs to go on, until it has ended
     atomesh_pipelines     what people stored
     atomesh_definitions   how agents are started
+    atomesh_descriptors   the types of runs' outputs, each once, by hash
     atomesh_store         the layout's version, one row
 
 In SQLite `application_id` says whose file it is. In PostgreSQL the tables stand
@@ -56,6 +57,13 @@ DEFINITIONS = sa.Table(
     "atomesh_definitions",
     TABLES,
     sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("proto", sa.LargeBinary, nullable=False),
+)
+
+DESCRIPTORS = sa.Table(
+    "atomesh_descriptors",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),  # the hash
     sa.Column("proto", sa.LargeBinary, nullable=False),
 )
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.pipelines.errors import NotResumable, StoreUnavailable
-from atomesh.pipelines.host import this_host
+from atomesh.pipelines.machine import this_host
 from atomesh.pipelines.owner import Host
 from atomesh.pipelines.record import RunRecord, RunStatus
 from atomesh.pipelines.store import statements
@@ -29,7 +29,7 @@ from atomesh.pipelines.store.history import Handed, History
 from atomesh.pipelines.store.location import Location
 from atomesh.pipelines.store.missing import unknown_definition, unknown_pipeline
 from atomesh.pipelines.store.rows import begun
-from atomesh.pipelines.store.schema import DEFINITIONS, PIPELINES, check_file, prepare
+from atomesh.pipelines.store.schema import DEFINITIONS, DESCRIPTORS, PIPELINES, check_file, prepare
 from atomesh.pipelines.store.settings import StoreSettings
 from atomesh.pipelines.store.writer import Writer
 from atomesh.v1 import pipeline_pb2
@@ -161,6 +161,10 @@ class SqlStore:
     async def get_run(self, run_id: str) -> pipeline_pb2.Run:
         """A run with its stages. Raises UnknownRun."""
         return await self._transaction(lambda connection: statements.select_run(connection, run_id), reading=True)
+
+    async def get_types(self, digest: str) -> bytes:
+        """The types of outputs; empty where they are not kept."""
+        return await self._get(DESCRIPTORS, digest) or b""
 
     async def list_runs(
         self, pipeline: str = "", statuses: Sequence[RunStatus] = (), limit: int = 50, before: str = ""

@@ -15,11 +15,11 @@ from google.protobuf import any_pb2
 from sqlalchemy.dialects import postgresql, sqlite
 
 from atomesh.pipelines.errors import RunExists
-from atomesh.pipelines.record import RunStatus
+from atomesh.pipelines.record import RunStatus, RunTypes
 from atomesh.pipelines.store.base import Resumption
 from atomesh.pipelines.store.missing import unknown_run
 from atomesh.pipelines.store.rows import Row
-from atomesh.pipelines.store.schema import RUNS
+from atomesh.pipelines.store.schema import DESCRIPTORS, RUNS
 from atomesh.v1 import context_pb2, pipeline_pb2
 
 _NO_RESUMPTION: dict[str, Any] = {"seen_at": None, "spec": None, "input": None, "context": None}
@@ -167,6 +167,12 @@ def put(connection: sa.Connection, table: sa.Table, name: str, proto: bytes) -> 
 def get(connection: sa.Connection, table: sa.Table, name: str) -> bytes | None:
     """None where there is none."""
     return connection.execute(sa.select(table.c.proto).where(table.c.name == name)).scalar_one_or_none()
+
+
+def insert_descriptors(connection: sa.Connection, types: Sequence[RunTypes]) -> None:
+    """The types of outputs; those that are there stay."""
+    insert = _insert(connection, DESCRIPTORS).on_conflict_do_nothing()
+    connection.execute(insert, [{"name": each.hash, "proto": each.descriptor_set} for each in types])
 
 
 def all_of(connection: sa.Connection, table: sa.Table) -> list[bytes]:

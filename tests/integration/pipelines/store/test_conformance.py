@@ -11,7 +11,7 @@ from google.protobuf import any_pb2
 
 from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.pipelines.errors import NotResumable, RunExists, UnknownDefinition, UnknownPipeline, UnknownRun
-from atomesh.pipelines.host import this_process
+from atomesh.pipelines.machine import this_process
 from atomesh.pipelines.owner import Host, Owner
 from atomesh.pipelines.record import AttemptRecord, LogRecord, RunRecord, RunStatus, StageRecord, StageStatus
 from atomesh.pipelines.store import Resumption, Retention, RunStore, StoreSettings

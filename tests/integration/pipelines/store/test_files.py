@@ -189,7 +189,7 @@ asyncio.run(main())
 BEGINS = """
 import asyncio, sys
 from google.protobuf import any_pb2
-from atomesh.pipelines.host import this_process
+from atomesh.pipelines.machine import this_process
 from atomesh.pipelines.record import RunRecord
 from atomesh.pipelines.store import Resumption, open_store
 from atomesh.v1 import context_pb2
