@@ -117,6 +117,8 @@ class RegistrySection(Section):
     min_ttl: Seconds = 15.0
     default_ttl: Seconds = 15.0
     max_ttl: Seconds = 3600.0
+    strict_contracts: bool = False
+    """Registrations are held to the rules of live contracts too."""
 
 
 class ServeSection(Section):

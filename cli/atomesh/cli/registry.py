@@ -49,6 +49,13 @@ class RegistryFlags(Secured):
     registry_max_ttl: Annotated[
         float | None, typer.Option("--max-ttl", metavar="SECONDS", help="The longest lease [3600].")
     ] = None
+    registry_strict_contracts: Annotated[
+        bool | None,
+        typer.Option(
+            "--strict-contracts/--no-strict-contracts",
+            help="Refuse contracts whose rules break live ones, not only what breaks on the wire.",
+        ),
+    ] = None
 
 
 def registry(flags: RegistryFlags, as_json: Json = False, with_parent: WithParent = False) -> int:
@@ -94,7 +101,9 @@ def _server(settings: Settings) -> tuple[RegistryServer, str]:
         storage=storage,
         bind=own.bind,
         http_bind=own.http_bind,
-        settings=RegistrySettings(min_ttl=own.min_ttl, default_ttl=default, max_ttl=own.max_ttl),
+        settings=RegistrySettings(
+            min_ttl=own.min_ttl, default_ttl=default, max_ttl=own.max_ttl, strict_contracts=own.strict_contracts
+        ),
         credentials=settings.credentials.load(),
     )
     return server, where

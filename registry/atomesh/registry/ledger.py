@@ -96,9 +96,9 @@ class Ledger:
         """What the operations would change, and the leases that ran out by now."""
         judged = self._judge(now)
         if judged == Judge():
-            return stage(self.store, operations)
+            return stage(self.store, operations, strict=self.settings.strict_contracts)
         self._ending = frozenset(judged.expired)
-        staged = stage(self.store, [judged, *operations])
+        staged = stage(self.store, [judged, *operations], strict=self.settings.strict_contracts)
         return replace(staged, results=staged.results[1:])
 
     def apply(self, staged: Staged, now: float) -> list[Watcher]:

@@ -70,6 +70,11 @@ class RegistrySettings:
     """Superseded leases remembered, so that their owners hear it and stop;
     forgotten ones hear UNKNOWN, and register again over their successors."""
 
+    strict_contracts: bool = False
+    """Whether a registration is held to the rules of the live contracts too, not
+    only to what goes over the wire. Off, as a rule made narrower on purpose is
+    common, and the endpoint names whatever it refuses."""
+
     def __post_init__(self) -> None:
         """Raises InvalidArgument for settings that contradict each other."""
         if not 0 < self.min_ttl <= self.default_ttl <= self.max_ttl:

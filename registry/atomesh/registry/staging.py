@@ -15,6 +15,7 @@ from atomesh.core.compatibility import incompatibility
 from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import State
 from atomesh.core.errors import AtomeshError, IncompatibleContract, Superseded, UnknownLease
+from atomesh.core.evolution import narrowed
 from atomesh.core.updates import RemovedReason
 from atomesh.registry.lessor import Verdict
 from atomesh.registry.operations import (
@@ -50,9 +51,10 @@ class Staged:
 class Staging:
     """One batch in the making."""
 
-    def __init__(self, store: Store) -> None:
-        """Begins at the committed state."""
+    def __init__(self, store: Store, *, strict: bool = False) -> None:
+        """Begins at the committed state; `strict` holds new contracts to the rules of live ones too."""
         self._store = store
+        self._strict = strict
         self._revision = store.revision
         self._entries: dict[Key, Entry | None] = {}
         self._leases: dict[str, Key | None] = {}
@@ -198,6 +200,20 @@ class Staging:
                     f"{difference}; a breaking change needs a new proto package (such as text.v2) under a new agent name, "
                     "or the old endpoints gone"
                 )
+        if self._strict and others[contract.hash] <= 0:
+            self._check_rules(operation, others)
+
+    def _check_rules(self, operation: Register, others: Counter[str]) -> None:
+        """Against the rules of live contracts; one that is live itself was let in before, and its endpoints may restart."""
+        endpoint, contract = operation.endpoint, operation.contract
+        for contract_hash in sorted(name for name, count in others.items() if count > 0):
+            if breaches := narrowed(self._contract(contract_hash), contract):
+                more = f" (and {len(breaches) - 1} more)" if len(breaches) > 1 else ""
+                raise IncompatibleContract(
+                    f"the contract of {endpoint.agent} at {endpoint.address} breaks that of its live endpoints by its "
+                    f"rules: {breaches[0]}{more}; this registry is strict about contracts: widen the rules of inputs, "
+                    "narrow those of outputs, or let the old endpoints go first"
+                )
 
     def _owned(self, lease: str) -> Entry:
         entry = self._by_lease(lease)
@@ -250,7 +266,7 @@ class Staging:
         return added, dropped
 
 
-def stage(store: Store, operations: list[Operation]) -> Staged:
+def stage(store: Store, operations: list[Operation], *, strict: bool = False) -> Staged:
     """What the operations would change, one after the other, as one batch."""
-    staging = Staging(store)
+    staging = Staging(store, strict=strict)
     return staging.finish([staging.run(operation) for operation in operations])

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from google.protobuf import descriptor_pb2
+from buf.validate import validate_pb2
+from google.protobuf import descriptor_pb2, text_format
 
 from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import Capability, Endpoint
@@ -39,6 +40,26 @@ def make_contract(package: str = "test.v1", **fields: int) -> ContractDescriptor
             input_type=f"{package}.In", output_type=f"{package}.Out", descriptor_set=files.SerializeToString()
         )
     )
+
+
+def make_ruled_contract(text: str = "", result: str = "") -> ContractDescriptor:
+    """`test.v1.In` -> `test.v1.Out` with rules of protovalidate's on `In.text` and `Out.result`."""
+    files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
+
+    def collect(file: Any) -> None:
+        for dependency in file.dependencies:
+            collect(dependency)
+        files.setdefault(file.name, descriptor_pb2.FileDescriptorProto.FromString(file.serialized_pb))
+
+    collect(validate_pb2.DESCRIPTOR)
+    own = descriptor_pb2.FileDescriptorProto(name="test.proto", package="test.v1", syntax="proto3", dependency=files)
+    for message, field, rules in (("In", "text", text), ("Out", "result", result)):
+        made = own.message_type.add(name=message).field.add(name=field, number=1, type=STRING, label=1)
+        if rules:
+            text_format.Parse(rules, made.options.Extensions[validate_pb2.field])
+    descriptors = descriptor_pb2.FileDescriptorSet(file=[*files.values(), own]).SerializeToString()
+    proto = agent_pb2.Contract(input_type="test.v1.In", output_type="test.v1.Out", descriptor_set=descriptors)
+    return ContractDescriptor.from_proto(proto)
 
 
 CONTRACT = make_contract()
@@ -153,6 +174,11 @@ class Folded:
 @pytest.fixture
 def contract() -> Callable[..., ContractDescriptor]:
     return make_contract
+
+
+@pytest.fixture
+def ruled() -> Callable[..., ContractDescriptor]:
+    return make_ruled_contract
 
 
 @pytest.fixture

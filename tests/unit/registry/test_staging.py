@@ -146,6 +146,50 @@ def test_the_only_instance_may_not_when_others_live(world: Any, contract: Any) -
         world.register(port=1, instance="instance-2", contract=contract(count=9))
 
 
+LAX, NARROW = "string {max_len: 20}", "string {max_len: 10}"
+
+
+def test_a_registry_that_is_not_strict_leaves_rules_alone(world: Any, ruled: Any) -> None:
+    world.register(contract=ruled(text=LAX))
+    world.register(port=2, contract=ruled(text=NARROW))
+    assert len(world.addresses()) == 2
+
+
+def test_a_strict_registry_refuses_a_rule_that_breaks_callers_or_readers(new_world: Any, ruled: Any) -> None:
+    for live, changed, said in (
+        ({"text": LAX}, {"text": NARROW}, r"input test\.v1\.In\.text: at most 10 characters"),
+        ({"result": NARROW}, {"result": LAX}, r"output test\.v1\.Out\.result: at most 10 characters"),
+    ):
+        world = new_world(strict_contracts=True)
+        world.register(contract=ruled(**live))
+        with pytest.raises(IncompatibleContract, match=said):
+            world.register(port=2, contract=ruled(**changed))
+        assert world.addresses() == ["10.0.0.1:1"]
+
+
+def test_a_strict_registry_lets_rules_widen_for_inputs_and_narrow_for_outputs(new_world: Any, ruled: Any) -> None:
+    world = new_world(strict_contracts=True)
+    world.register(contract=ruled(text=NARROW, result=LAX))
+    world.register(port=2, contract=ruled(text=LAX, result=NARROW))
+    assert len(world.addresses()) == 2
+
+
+def test_the_endpoints_of_a_live_contract_may_restart_in_a_strict_registry(new_world: Any, ruled: Any) -> None:
+    world = new_world(strict_contracts=True)
+    for port in (1, 2):
+        world.register(port=port, contract=ruled(text=NARROW))
+    world.register(port=3, contract=ruled(text=LAX))
+    world.register(port=2, instance="instance-2", contract=ruled(text=NARROW))
+    assert len(world.addresses()) == 3, "half a rollout must not keep the other half out"
+
+
+def test_the_only_instance_may_come_back_with_other_rules_to_a_strict_registry(new_world: Any, ruled: Any) -> None:
+    world = new_world(strict_contracts=True)
+    world.register(contract=ruled(text=LAX))
+    world.register(instance="instance-2", contract=ruled(text=NARROW))
+    assert world.addresses() == ["10.0.0.1:1"]
+
+
 def test_labels_are_replaced_as_a_whole(world: Any) -> None:
     lease = world.register(labels={"a": "1", "b": "2"})
     world.update(lease, labels={"b": "3"})
