@@ -437,8 +437,8 @@ class Balancer:
     def ended(self, candidate: Candidate, now: float, error: AtomeshError | None, running: int | None) -> None:
         """An attempt there ended; only picks say so."""
         candidate.in_flight -= 1
-        if self._waiting and not (self._all_muxed and error is None):
-            self.dirty = True
+        if self._waiting and (self._binding.early or not (self._all_muxed and error is None)):
+            self.dirty = True  # what binds early goes where something ended; a slot of a mux is granted
         if running is not None:
             candidate.heard(running, now)
         if error is None or error.executed is not False:
