@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from atomesh.pipelines.assembly.catalog import Catalog
 from atomesh.pipelines.assembly.chains import Chain, Stage
 from atomesh.pipelines.assembly.choice import milliseconds
+from atomesh.pipelines.assembly.links import InputMapping
 from atomesh.pipelines.model import Defaults, Fallback, PipelineSpec, StageSpec
 from atomesh.pipelines.shapes import of_field
 
@@ -36,9 +38,9 @@ def assemble(chain: Chain, catalog: Catalog, name: str = "", *, fallbacks: bool 
         "name": name or plan_name(chain),
         "version": "1.0.0",
         "defaults": Defaults(attempts=ATTEMPTS),
-        "stages": tuple(_stage(stage, fallbacks=fallbacks) for stage in chain.stages),
-        **_input(chain, catalog),
+        "stages": [_stage(stage, fallbacks=fallbacks) for stage in chain.stages],
     }
+    _say_input(spec, chain, catalog)
     last = chain.stages[-1]
     if last.agent.output_type != chain.goal and _knows(chain, catalog, chain.goal):
         spec |= {"output_type": chain.goal, "output": f"${last.id}"}
@@ -57,7 +59,7 @@ def to_yaml(spec: PipelineSpec, chain: Chain) -> str:
         f"# {chain.start} into {chain.goal}.",
         (
             f"# When it was planned: {milliseconds(chain.expected)} expected, {chain.success * 100:.3g} % succeed "
-            f"at the first attempt, {chain.free_slots} free slots at the narrowest."
+            f"at the first attempt, slots free at the narrowest: {chain.free_slots}."
         ),
         f"name: {_scalar(spec.name)}",
         f"version: {_scalar(spec.version)}",
@@ -76,13 +78,13 @@ def to_yaml(spec: PipelineSpec, chain: Chain) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _stage(stage: Stage, *, fallbacks: bool) -> StageSpec:
-    more: dict[str, Any] = {}
+def _stage(stage: Stage, *, fallbacks: bool) -> dict[str, Any]:
+    said: dict[str, Any] = {"id": stage.id, "agent": stage.agent.name, "version": stage.agent.version}
     if stage.input is not None:
-        more["input"] = dict(stage.input)
+        said["input"] = dict(stage.input)
     if fallbacks and (other := _stand_in(stage)):
-        more["on_error"] = other
-    return StageSpec(id=stage.id, agent=stage.agent.name, version=stage.agent.version, **more)
+        said["on_error"] = other
+    return said
 
 
 def _stand_in(stage: Stage) -> Fallback | None:
@@ -98,27 +100,33 @@ def _stand_in(stage: Stage) -> Fallback | None:
     )
 
 
-def _input(chain: Chain, catalog: Catalog) -> dict[str, Any]:
-    """What the pipeline takes, where that is not what its first stage does.
+def _say_input(spec: dict[str, Any], chain: Chain, catalog: Catalog) -> None:
+    """States what the pipeline takes, where that is not what its first stage does.
 
     A type that no agent of the pipeline knows cannot be its input: then it has
     one of its own, with the fields that are read.
     """
     first = chain.stages[0]
+    read = _read(stage.input for stage in chain.stages)
     if first.agent.input_type == chain.start and first.input is None:
-        return {}
+        return
     if _knows(chain, catalog, chain.start):
-        return {"input_type": chain.start}
-    if first.input is None:
-        return {}  # it fits what the first stage takes as it is
-    start = next(kind for kind in catalog.links.kinds.all if kind.name == chain.start)
-    read = dict.fromkeys(
-        source.removeprefix("$input.")
-        for stage in chain.stages
-        for source in (stage.input or {}).values()
-        if source.startswith("$input.")
-    )
-    return {"input_fields": {name: str(of_field(start.members[name].field)) for name in read}}
+        spec["input_type"] = chain.start
+    elif read:
+        kinds = catalog.links.kinds
+        start = next(kind for kind in kinds.all if kind.name == chain.start)
+        if first.input is None:
+            taken = kinds.of_contract[first.agent.contract_hash][0]
+            spec["stages"][0]["input"] = catalog.links.by_field([("input", start.number)], taken)
+            read = _read([spec["stages"][0]["input"], *(stage.input for stage in chain.stages)])
+        spec["input_fields"] = {name: str(of_field(start.members[name].field)) for name in read}
+    # Else it fits what the first stage takes as it is, and nobody else reads it.
+
+
+def _read(mappings: Iterable[InputMapping | None]) -> list[str]:
+    """The fields of the pipeline's input that are read, each once."""
+    sources = [source for mapping in mappings for source in (mapping or {}).values()]
+    return list(dict.fromkeys(s.removeprefix("$input.") for s in sources if s.startswith("$input.")))
 
 
 def _knows(chain: Chain, catalog: Catalog, name: str) -> bool:

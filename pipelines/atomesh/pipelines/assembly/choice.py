@@ -95,7 +95,7 @@ def _by_success(chosen: Published, other: Published, capability: str) -> str:
 def _by_room(chosen: Published, other: Published, capability: str) -> str:
     del capability
     ours, theirs = chosen.figures.free, other.figures.free
-    return f"{ours} free slots against {theirs}" if ours != theirs else ""
+    return f"{ours} slots free against {theirs}" if ours != theirs else ""
 
 
 _COMPARED: tuple[Callable[[Published, Published, str], str], ...] = (_by_score, _by_latency, _by_success, _by_room)

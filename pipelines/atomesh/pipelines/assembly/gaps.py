@@ -21,9 +21,8 @@ def gaps(ground: Ground, query: Query, reach: Reach) -> tuple[str, ...]:
     what = _what(ground, reach.step)
     if not targets:
         return (f"no live agent gives {ground.route.goal}",)
-    if ground.start != NOTHING and not any(reach.precedes(ground, group) for group in ground.groups):
-        near = _nearest(ground, [(0, group) for group in ground.groups], reach)
-        return (f"no live agent takes {ground.route.start}, whole or by its fields", *near)
+    if ground.start != NOTHING and not any(_takes_some(ground, group) for group in ground.groups):
+        return (f"no live agent takes {ground.route.start}, nor any of its fields as they are",)
     if any(reach.precedes(ground, group) for group in targets):
         return _too_long(ground, query, what)
     ways = [way for way in _leading(ground, targets) if not reach.precedes(ground, way[1])]
@@ -46,6 +45,11 @@ def _what(ground: Ground, step: int) -> str:
     come = route.start if step == 0 and route.start else f"what {steps[max(0, step - 1)]} gives"
     there = f"what {steps[step]} takes" if step < len(steps) else route.goal or f"what {steps[-1]} takes"
     return f"turns {come} into {there}"
+
+
+def _takes_some(ground: Ground, group: Group) -> bool:
+    """Whether what there is at the beginning gives an agent anything at all."""
+    return bool((ground.links.gives[group.taken] | ground.links.whole[group.taken]) >> ground.start & 1)
 
 
 def _leading(ground: Ground, targets: Iterable[Group]) -> list[tuple[int, Group]]:
@@ -108,7 +112,9 @@ def _apart(ground: Ground, group: Group, reach: Reach) -> str:
 
 def _too_long(ground: Ground, query: Query, what: str) -> tuple[str, ...]:
     if query.max_length < MOST_LENGTH:
-        return (f"nothing {what} with {query.max_length} agents at most; allow more, up to {MOST_LENGTH}",)
+        return (
+            f"nothing {what} with {query.max_length} agent{'s' if query.max_length > 1 else ''} at most; allow more, up to {MOST_LENGTH}",
+        )
     return (f"nothing {what}: there is no chain without an agent twice, or with all that its mappings need",)
 
 

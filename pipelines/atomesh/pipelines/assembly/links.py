@@ -81,14 +81,16 @@ class Links:
         return bool(other.fields) and fits(one, other)
 
     def mapping(self, sources: Sequence[tuple[str, int]], taken: int) -> InputMapping | None:
-        """What fills a kind, field by field, each from the first source that can; None where the first one fits whole.
+        """What fills a kind, where there is a link; None where the first source fits whole.
 
         Args:
             sources: the names and kinds of what there is: the output before, earlier ones, the input.
-            taken: the kind to fill; the caller knows that there is a link.
+            taken: the kind to fill.
         """
-        if self.fits_whole(sources[0][1], taken):
-            return None
+        return None if self.fits_whole(sources[0][1], taken) else self.by_field(sources, taken)
+
+    def by_field(self, sources: Sequence[tuple[str, int]], taken: int) -> InputMapping:
+        """Every field of a kind that something can fill, each from the first source that can."""
         members = self.kinds.all[taken].members
         found: InputMapping = {}
         groups: set[str] = set()

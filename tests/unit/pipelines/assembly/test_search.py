@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,11 @@ def found(catalog: Catalog, query: Query) -> tuple[list[tuple[str, ...]], bool]:
     search = Search(ground)
     chains = search.chains(query.max_length, query.limit)
     return [tuple(agent.name for agent in chain) for chain in chains], search.complete
+
+
+@functools.cache
+def must(field: Any) -> bool:
+    return unset_gap(None, place_of(field)) is not None
 
 
 def brute(catalog: Catalog, query: Query) -> list[tuple[str, ...]]:
@@ -92,9 +98,10 @@ def linked(given: Sequence[Any], taken: Any) -> bool:
     fillers = {field.name: [at for at, one in enumerate(given) if fills(one, field)] for field in taken.fields}
     if not any(len(given) - 1 in places for places in fillers.values()):
         return False
-    return all(fillers[field.name] or not unset_gap(None, place_of(field)) for field in taken.fields)
+    return all(fillers[field.name] or not must(field) for field in taken.fields)
 
 
+@functools.cache
 def fills(given: Any, field: Any) -> bool:
     one = given.fields_by_name.get(field.name)
     return one is not None and not field_fit(one, field)
