@@ -29,12 +29,15 @@ _Types: TypeAlias = dict[str, _Type]
 
 def incompatibility(old: ContractDescriptor, new: ContractDescriptor) -> str | None:
     """The first difference that breaks somebody, in words; None where there is none."""
-    for what in ("input_type", "output_type", "chunk_type"):
-        ours, theirs = getattr(old, what), getattr(new, what)
-        if ours != theirs and ours and theirs:
-            return f"{what.replace('_', ' ')} is {theirs}, was {ours}"
-    if old.hash == new.hash:
-        return None
+    return next(differences(old, new), None)
+
+
+def differences(old: ContractDescriptor, new: ContractDescriptor) -> Iterator[str]:
+    """The differences that break somebody: those of the types' names, or else the first in each message and enum."""
+    renamed = [text for what in ("input_type", "output_type", "chunk_type") if (text := _renamed(what, old, new))]
+    yield from renamed
+    if renamed or old.hash == new.hash:
+        return
     old_types, new_types = _index(old), _index(new)
     pending, seen = [old.input_type, old.output_type, *_both(old.chunk_type, new.chunk_type)], set[str]()
     while pending:
@@ -44,9 +47,13 @@ def incompatibility(old: ContractDescriptor, new: ContractDescriptor) -> str | N
         seen.add(name)
         ours, theirs = old_types[name], new_types[name]
         if difference := _difference(name, ours, theirs):
-            return difference
+            yield difference
         pending += _types_shared(ours, theirs)
-    return None
+
+
+def _renamed(what: str, old: ContractDescriptor, new: ContractDescriptor) -> str:
+    ours, theirs = getattr(old, what), getattr(new, what)
+    return f"{what.replace('_', ' ')} is {theirs}, was {ours}" if ours != theirs and ours and theirs else ""
 
 
 def _both(ours: str, theirs: str) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ def group_gaps(given: Descriptor, taken: Descriptor, *, unkept: bool) -> Iterato
     if not rules.ByteSize():
         return
     stated = validate_pb2.MessageRules() if unkept else message_rules(given)
-    if unknown(rules):
+    if unknown(rules) and rules.SerializeToString() != stated.SerializeToString():
         yield Gap("rules that are unknown here hold", "is not known to keep them")
     for group in rules.oneof:
         yield from _oneof_gaps(given, taken, group, None if unkept else stated)

@@ -34,12 +34,13 @@ def implication(given: Place, taken: Place) -> Iterator[Gap]:
     """What the consumer's rules for a value refuse of the producer's values but zero."""
     if taken.takes_all:
         return
-    if _same_type(given, taken) and given.serialized == taken.serialized and not taken.expressions:
+    same = given.serialized == taken.serialized and not given.free
+    if same and _same_type(given, taken) and not taken.expressions:
         return
-    if unknown(given.rules) or not _comparable(given, taken):
+    if not same and (unknown(given.rules) or not _comparable(given, taken)):
         given = given.unchecked()
     # What these rules ask for is in none of our tables, so no trial tells.
-    if unknown(taken.rules) or (taken.type_rules is not None and unknown(taken.type_rules)):
+    if not same and (unknown(taken.rules) or (taken.type_rules is not None and unknown(taken.type_rules))):
         yield Gap("rules that are unknown here hold", "is not known to keep them")
         return
     if (values := _few(given)) is not None and not any(map(depends_on_time, taken.expressions)):
@@ -182,7 +183,7 @@ def _clock_gaps(rules: Any, wanted: Any) -> Iterator[Gap]:
 
 def _same_type(given: Place, taken: Place) -> bool:
     one, other = given.field, taken.field
-    if one.message_type is not None or other.message_type is not None or given.free:
+    if one.message_type is not None or other.message_type is not None:
         return False
     return bool(one.type == other.type and one.enum_type is other.enum_type)
 

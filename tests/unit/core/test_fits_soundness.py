@@ -199,6 +199,17 @@ class Chance:
             return ""
         return f"oneof {{fields: 'f1' fields: 'f2' required: {self.rng.choice(['true', 'false'])}}}"
 
+    def message(self) -> tuple[list[str], dict[str, Any]]:
+        """The lines of one message, and what it takes besides."""
+        kinds = [self.rng.choice(KINDS) for _ in range(self.rng.randint(1, 5))]
+        lines = []
+        for number, kind in enumerate(kinds, start=1):
+            label = "" if kind.startswith(("repeated", "map")) else self.rng.choice(["", "optional "])
+            lines.append(f"{label}{kind} f{number} = {number} {{{self.rules(kind)}}}")
+        cel = "cel {id: 'x' expression: 'has(this.f1) || has(this.f2)'}" if len(kinds) > 1 else ""
+        whole = self.rng.choice([cel, self.whole(lines)])
+        return lines, {"types": {"Part": self.part(), **COLORS}, "rules": whole}
+
     def pair(self, ruled: Any) -> tuple[Any, Any]:
         lines: tuple[list[str], list[str]] = ([], [])
         for number in range(1, self.rng.randint(2, 5)):
@@ -249,3 +260,12 @@ def test_what_fits_is_taken(ruled: Any, block: int) -> None:
             assert broken == [], f"seed {seed}: {message} fits, and is refused: {broken}"
     assert fitting > 8, "a test of what fits needs some that do"
     assert tried > 150, "and values that their producers may give"
+
+
+@pytest.mark.parametrize("block", range(3))
+def test_the_same_rules_imply_each_other_in_another_file(ruled: Any, block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        lines, more = Chance(random.Random(seed)).message()
+        one = ruled(*lines, **more)
+        other = ruled(*lines, **{**more, "types": {**more["types"], "Aside": ["string a = 1"]}})
+        assert fit(one, other) == (), f"seed {seed}: what has not changed breaks nobody"
