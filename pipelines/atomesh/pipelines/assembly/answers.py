@@ -5,7 +5,7 @@ from __future__ import annotations
 from atomesh.core.times import to_duration
 from atomesh.pipelines.assembly.assemble import assemble, to_yaml
 from atomesh.pipelines.assembly.catalog import Catalog
-from atomesh.pipelines.assembly.chains import Chain, Stage, find
+from atomesh.pipelines.assembly.chains import Chain, Found, Stage, find
 from atomesh.pipelines.assembly.query import DEFAULT_LENGTH, DEFAULT_LIMIT, Query
 from atomesh.v1 import pipeline_pb2
 
@@ -28,16 +28,18 @@ def query_of(request: pipeline_pb2.PlanRequest) -> Query:
     )
 
 
-def find_plans(
-    catalog: Catalog, request: pipeline_pb2.PlanRequest, *, name: str = "", fallbacks: bool = False
-) -> pipeline_pb2.PlanResponse:
+def find_plans(catalog: Catalog, request: pipeline_pb2.PlanRequest) -> pipeline_pb2.PlanResponse:
     """The chains that a request asks for, best first.
 
     Raises:
         InvalidArgument: fewer than two ends or capabilities, or a number out of range.
         NotFound: a type or capability that no live agent knows.
     """
-    found = find(catalog, query_of(request))
+    return answer_of(find(catalog, query_of(request)), catalog)
+
+
+def answer_of(found: Found, catalog: Catalog, *, name: str = "", fallbacks: bool = False) -> pipeline_pb2.PlanResponse:
+    """What was found, as the message; `name` and `fallbacks` are those of `assemble`."""
     return pipeline_pb2.PlanResponse(
         chains=[_chain(chain, catalog, name, fallbacks=fallbacks) for chain in found.chains],
         missing=found.missing,

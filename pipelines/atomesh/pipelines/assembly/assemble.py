@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from atomesh.core.errors import InvalidArgument
+from atomesh.core.names import check_agent_name
 from atomesh.pipelines.assembly.catalog import Catalog
 from atomesh.pipelines.assembly.chains import Chain, Stage
 from atomesh.pipelines.assembly.choice import milliseconds
@@ -33,7 +35,12 @@ def assemble(chain: Chain, catalog: Catalog, name: str = "", *, fallbacks: bool 
         catalog: where it was found.
         name: of the pipeline; made of its stages where it is empty.
         fallbacks: whether a stage whose attempts are spent falls back to its best rival of the same contract.
+
+    Raises:
+        InvalidArgument: the name is none, or that of an agent of the chain, which a pipeline is as well.
     """
+    if name and check_agent_name(name) in {stage.agent.name for stage in chain.stages}:
+        raise InvalidArgument(f"{name} is an agent of the pipeline, which is served as one too; give it another name")
     spec: dict[str, Any] = {
         "name": name or plan_name(chain),
         "version": "1.0.0",

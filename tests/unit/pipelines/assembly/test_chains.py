@@ -225,6 +225,16 @@ def test_an_input_of_a_type_that_no_agent_of_the_chain_knows_is_stated_by_its_fi
     assert set(plan.contract.input.DESCRIPTOR.fields_by_name) == {"text"}
 
 
+def test_a_pipeline_may_not_have_the_name_of_one_of_its_agents(mesh: Mesh) -> None:
+    catalog = mesh.add("finder", "Document", "Keywords").catalog
+    (chain,) = find(catalog, Query("r.Document", "r.Keywords")).chains
+    with pytest.raises(InvalidArgument, match="finder is an agent of the pipeline"):
+        assemble(chain, catalog, "finder")
+    with pytest.raises(InvalidArgument, match="is not 1 to 64 of"):
+        assemble(chain, catalog, "No Name")
+    assert assemble(chain, catalog, "mine").name == "mine"
+
+
 def test_ids_of_stages_are_valid_and_their_own() -> None:
     assert stage_ids(["input", "a.b-c", "a.b-c", "9lives", "--"]) == [
         "stage_input",
@@ -238,13 +248,13 @@ def test_ids_of_stages_are_valid_and_their_own() -> None:
 def test_a_request_is_answered_as_the_service_does(mesh: Mesh) -> None:
     catalog = mesh.add("finder", "Document", "Keywords", {"find": 1}).add("drafter", "Keywords", "Draft").catalog
     request = json_format.ParseDict({"from": "find", "to": "r.Draft"}, pipeline_pb2.PlanRequest())
-    answer = find_plans(catalog, request, name="mine")
+    answer = find_plans(catalog, request)
     (chain,) = answer.chains
     assert [(stage.id, stage.agent, stage.capability) for stage in chain.stages] == [
         ("find", "finder", "find"),
         ("drafter", "drafter", ""),
     ]
-    assert chain.pipeline.splitlines()[2] == "name: mine"
+    assert chain.pipeline.splitlines()[2] == "name: plan-find-drafter"
     assert chain.expected.ToTimedelta().total_seconds() == pytest.approx(0.02)
 
 
