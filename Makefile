@@ -21,7 +21,7 @@ STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
-  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-policies bench-overload bench-memory bench-peers bench-pick eval-text examples fmt clean
+  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-policies bench-overload bench-memory bench-peers bench-pick bench-durable eval-text examples fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +90,9 @@ bench-memory: $(DEV) ## memory over 200,000 calls with 5 % cancelled, and of idl
 
 bench-peers: $(DEV) ## the same echo and trace through Ray Serve and plain grpc.aio, in environments of their own
 	@$(BIN)/python -m benchmarks.bench_peers $(ARGS)
+
+bench-durable: $(DEV) ## what a checkpointed stage costs; ARGS='--store postgresql://...'
+	@$(BIN)/python benchmarks/bench_durable.py $(ARGS)
 
 bench-pick: $(DEV) ## what choosing an endpoint costs
 	@$(BIN)/python benchmarks/bench_pick.py $(ARGS)
