@@ -12,6 +12,7 @@ import typer
 from atomesh.cli import (
     agents,
     call,
+    check_contract,
     config,
     demo,
     describe,
@@ -68,7 +69,20 @@ def build() -> typer.Typer:
         epilog=EXIT_CODES_HELP,
     )
     app.callback()(_root)
-    for verb in (up, registry, serve, agents, describe, call, process_text, drain, doctor, version, demo):
+    for verb in (
+        up,
+        registry,
+        serve,
+        agents,
+        describe,
+        call,
+        process_text,
+        drain,
+        check_contract,
+        doctor,
+        version,
+        demo,
+    ):
         name = verb.__name__.rpartition(".")[2].replace("_", "-")
         app.command(name, epilog=EXIT_CODES_HELP)(expanded(getattr(verb, name.replace("-", "_"))))
     app.add_typer(proto.app(), name="proto")

@@ -71,12 +71,35 @@ def compile_tree(source: Path, target: Path, *, stubs: str = "pyi", rules: bool 
         return [target / path.relative_to(out) for path in written]
 
 
+def compile_set(source: Path, name: str) -> bytes:
+    """The serialized FileDescriptorSet of one `.proto` below `source` and of all that it imports, dependencies first.
+
+    Raises:
+        CompileError: protoc refused it.
+    """
+    with tempfile.TemporaryDirectory(prefix="atomesh-protoc-") as aside:
+        descriptors, out = Path(aside, "base.binpb"), Path(aside, "out.binpb")
+        descriptors.write_bytes(base_descriptors())
+        _run(source, descriptors, [f"--descriptor_set_out={out}", "--include_imports", name])
+        return out.read_bytes()
+
+
+def folded(complaints: str) -> str:
+    """protoc's first complaint and how many follow: one line, with the file and place."""
+    lines = [line.strip() for line in complaints.splitlines() if line.strip()]
+    return lines[0] + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else "")
+
+
 def _protoc(source: Path, out: Path, descriptors: Path, names: Sequence[str], stubs: str) -> None:
     flags = [f"--python_out={out}", f"--grpc_python_out={out}"]
     # mypy-protobuf runs twice: once for messages, once for the gRPC code.
     flags += [f"--mypy_out={out}", f"--mypy_grpc_out={out}"] if stubs == "mypy" else [f"--pyi_out={out}"]
+    _run(source, descriptors, [*flags, *names])
+
+
+def _run(source: Path, descriptors: Path, arguments: Sequence[str]) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_in={descriptors}", f"-I{source}"]
-    done = subprocess.run([*command, *flags, *names], capture_output=True, text=True, check=False, env=_environment())
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, env=_environment())
     if done.returncode:
         raise CompileError(done.stderr.strip() or f"protoc ended with {done.returncode}")
 

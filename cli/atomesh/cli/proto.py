@@ -43,7 +43,7 @@ def compile_protos(
     atomesh proto compile protos
     atomesh proto compile protos --out generated
     """
-    from atomesh.cli._protoc import CompileError, compile_tree
+    from atomesh.cli._protoc import CompileError, compile_tree, folded
 
     source = Path(directory)
     if not source.is_dir():
@@ -52,7 +52,7 @@ def compile_protos(
     try:
         written = compile_tree(source, target)
     except CompileError as error:
-        raise CliError(_folded(str(error)), ExitCode.USAGE) from None
+        raise CliError(folded(str(error)), ExitCode.USAGE) from None
     except ModuleNotFoundError as error:
         raise CliError(
             f"{error.name} is not installed; pip install grpcio-tools protovalidate", ExitCode.FAILED
@@ -79,9 +79,3 @@ def _misplaced(source: Path) -> list[str]:
                 "give the folder above the package's, or move it"
             )
     return found
-
-
-def _folded(complaints: str) -> str:
-    """protoc's first complaint and how many follow: one line, with the file and place."""
-    lines = [line.strip() for line in complaints.splitlines() if line.strip()]
-    return lines[0] + (f" (and {len(lines) - 1} more)" if len(lines) > 1 else "")

@@ -204,9 +204,10 @@ def _files(message: Descriptor) -> bytes:
 
 
 def _strangers(given: Descriptor, taken: Descriptor) -> str | None:
-    """Why two messages have nothing to do with each other."""
-    known = [name for name in (given.full_name, taken.full_name) if name.startswith("google.protobuf.")]
-    if known and given.full_name != taken.full_name:
+    """Why two messages of different names have nothing to do with each other."""
+    if given.full_name == taken.full_name:
+        return None
+    if any(name.startswith("google.protobuf.") for name in (given.full_name, taken.full_name)):
         return f"it is {taken.full_name}, not {given.full_name}"
     if (wanted := _numbers(taken)) and wanted.isdisjoint(_numbers(given)):
         return f"{given.full_name} has none of the fields of {taken.full_name}"

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from atomesh.core.contract import ContractDescriptor
-from atomesh.core.evolution import narrowed
+from atomesh.core.evolution import Consumer, breaks, by_fields, narrowed
 from atomesh.v1 import agent_pb2
 
 
@@ -66,3 +66,60 @@ def test_a_new_field_breaks_only_where_it_must_be_set(contract: Any) -> None:
         contract("string a = 1", "string y = 1 {required: true}"), contract("string a = 1", "string z = 2")
     )
     assert breach.field == "output t.Out.y", "readers count on what the old rules promise"
+
+
+def _said(*found: Any) -> list[str]:
+    return [str(each) for each in found]
+
+
+def test_what_breaks_is_said_with_whom_it_breaks(contract: Any) -> None:
+    live = contract(LAX, STRICT)
+    assert breaks(live, contract(LAX, STRICT)) == ()
+    assert _said(*breaks(live, contract(STRICT, LAX))) == [
+        "input t.In.a: at most 10 characters are taken, and the live contract states at most 20; breaks callers",
+        "output t.Out.a: at most 10 characters are taken, and the changed one states at most 20; breaks readers",
+    ]
+    (wire, *_) = breaks(live, contract("int32 a = 1", STRICT))
+    assert str(wire) == "field t.In.a is int32, was string; breaks callers and readers"
+
+
+@pytest.mark.parametrize(
+    ("sets", "reads", "broken"),
+    [
+        (["a"], [], ["input t.In.a"]),
+        ([], [], []),
+        ([], ["y"], ["output t.Out.y"]),
+        (["b", "aa"], ["z"], ["input t.In.b", "input t.In.aa", "output t.Out.z"]),
+        ([""], ["y.x", "y"], ["output t.Out.y"]),
+    ],
+)
+def test_a_consumer_is_broken_at_the_fields_that_it_uses(
+    contract: Any, sets: list[str], reads: list[str], broken: list[str]
+) -> None:
+    live = contract(LAX, "string y = 1 {string {min_len: 2}}")
+    changed = contract(STRICT, "string y = 1 {string {min_len: 1}}")
+    consumer = Consumer("nightly", "pipeline", by_fields(sets, reads))
+    found = [each for each in breaks(live, changed, [consumer]) if each.cause == "pipeline"]
+    assert [each.breach.field for each in found] == broken
+    assert all(each.whom == "pipeline nightly" for each in found)
+
+
+def test_a_field_that_must_be_set_breaks_whoever_does_not_set_it(contract: Any) -> None:
+    consumer = Consumer("nightly", "pipeline", by_fields([], []))
+    found = breaks(contract("string a = 1"), contract("string b = 2 {required: true}"), [consumer])
+    assert [each.breach.field for each in found if each.cause == "pipeline"] == ["input t.In.b"]
+
+
+def test_a_field_that_is_gone_breaks_whoever_names_it(contract: Any) -> None:
+    consumer = Consumer("nightly", "pipeline", by_fields(["a"], ["y"]))
+    found = breaks(contract("string a = 1", "string y = 1"), contract("string b = 2", "string z = 2"), [consumer])
+    assert _said(*found) == [
+        "input t.In.a: it is gone; breaks pipeline nightly",
+        "output t.Out.y: it is gone; breaks pipeline nightly",
+    ], "others send and read on without it"
+
+
+def test_a_field_of_another_type_breaks_whoever_sets_it(contract: Any) -> None:
+    consumer = Consumer("nightly", "pipeline", by_fields(["a"], []))
+    found = breaks(contract("string a = 1"), contract("int32 a = 1"), [consumer])
+    assert _said(*found)[-1] == "input t.In.a: it is int32, not string; breaks pipeline nightly"

@@ -30,6 +30,7 @@ def test_messages_of_other_names_fit_by_their_fields(ruled: Any) -> None:
     other = ruled("repeated Piece c = 3", "string a = 1", name="Else", types={"Piece": ["string x = 1", "bool y = 2"]})
     assert fit(one, other) == (), "what the consumer does not know passes by, and what the producer does not is unset"
     assert not fits(ruled("string z = 7"), other), "messages with no field in common have nothing to give"
+    assert fits(ruled("string z = 7"), ruled("string a = 1")), "a type of the same name is the same in another state"
     assert _said(*fit(ruled("string z = 7"), other)) == ["t.In has none of the fields of t.Else"]
     assert fits(one, ruled(name="Nothing")), "where nothing is taken anything can be given"
 
