@@ -31,6 +31,7 @@ _SCALARS = {
     "uint32": cel.Type.UINT,
     "uint64": cel.Type.UINT,
 }
+_TIMES = {"TIMESTAMP": "google.protobuf.Timestamp", "DURATION": "google.protobuf.Duration"}
 _BACK = {"STRING": "string", "BYTES": "bytes", "BOOL": "bool", "DOUBLE": "double", "INT": "int64", "UINT": "uint64"}
 
 
@@ -73,7 +74,7 @@ class Expressions:
             inner = self._shape(value)
             plain = inner is not None and not inner.many and not inner.key and key in _BACK
             return Shape(inner.scalar, inner.message, inner.enum, key=_BACK[key]) if plain and inner else None
-        message = self._types.find(said)
+        message = self._types.find(_TIMES.get(said, said))
         return Shape(message=message) if message is not None else None
 
 
@@ -92,9 +93,18 @@ def _evaluator(text: str, compiled: Any, empty: Mapping[str, Any]) -> Getter:
             raise ExpressionFailed(f"{text!r:.120} failed: {_complaint(error)}") from None
         if result.type() == cel.Type.ERROR:
             raise ExpressionFailed(f"{text!r:.120} failed: {' '.join(str(result.value()).split())[:200]}")
-        return result.plain_value()
+        return _plain(result.plain_value())
 
     return evaluate
+
+
+def _plain(value: Any) -> Any:
+    """CEL's bytes come as a bytearray, which no field takes."""
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _cel_type(shape: Shape) -> Any:

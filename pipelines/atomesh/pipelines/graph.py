@@ -73,8 +73,18 @@ def _unknown(stage: StageSpec, key: str, names: set[str], ids: Sequence[str], so
             message = f"there is no stage {name!r}; " + (
                 f"did you mean {near[0]}?" if near else f"there are {', '.join(ids)}"[:200]
             )
-        problems.append(source.problem(("stages", stage.id, key), message))
+        within = _place_of(stage.input, name) if key == "input" else ()
+        problems.append(source.problem(("stages", stage.id, key, *within), message))
     return problems
+
+
+def _place_of(value: object, name: str) -> Path:
+    """Where in a mapping a name is read."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        if not str(key).startswith("$") and name in roots(item, lambda text: names_in(text, [name])):
+            return (key, *_place_of(item, name))
+    return ()
 
 
 def find_cycle(waits: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -6,18 +6,18 @@ and sets what depends on the run.
 
 from __future__ import annotations
 
-import datetime
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from google.protobuf import json_format, message_factory
 from google.protobuf.message import Message
 
-from atomesh.core.errors import InvalidArgument
 from atomesh.core.fits import field_fit
+from atomesh.pipelines.dynamic import JSON_TYPES, WRAPPERS, typed
 from atomesh.pipelines.expressions import Expressions
+from atomesh.pipelines.fields import Assign, converted, named, present, put_value
 from atomesh.pipelines.references import Getter, Values, Wrong, is_reference, resolve
 from atomesh.pipelines.shapes import Shape, misfit, of_field
 from atomesh.pipelines.typespace import TypeSpace
@@ -25,14 +25,7 @@ from atomesh.pipelines.typespace import TypeSpace
 CEL = "$cel"
 """The key of an object that is an expression."""
 
-Assign: TypeAlias = Callable[[Any, Values], None]
 _CEL_INTS = ("int32", "int64", "uint32", "uint64")
-
-
-class MappingFailed(InvalidArgument):
-    """A mapping was right in itself and failed on the values of a run, such as a number beyond its field's range."""
-
-    reason = "MAPPING_FAILED"
 
 
 @dataclass
@@ -58,9 +51,9 @@ class Mapper:
             found = resolve(value, scope)
             if problem := misfit(found.shape, wanted):
                 raise Wrong(f"{value}: {problem}")
-            return _converted(found.get, target)
+            return converted(found.get, target)
         if _is_expression(value):
-            return _converted(self._expression(value[CEL], wanted, scope), target)
+            return converted(self._expression(value[CEL], wanted, scope), target)
         if not isinstance(value, dict):
             raise Wrong(f"expected fields of {target.full_name}, a reference or an expression, not {value!r:.60}")
         made = message_factory.GetMessageClass(target)
@@ -87,7 +80,7 @@ class Mapper:
         shape, get = self._expressions.compile(text, scope)
         if shape is not None and shape != Shape(scalar="bool"):
             raise Wrong(f"{text!r:.80} is {shape}, and a guard is a bool")
-        return get
+        return get if shape is not None else typed(get, Shape(scalar="bool"))
 
     def value(self, value: Any, scope: Mapping[str, Shape]) -> tuple[Shape, Getter]:
         """The shape of a value for which nothing is declared, and the function that gives it.
@@ -114,20 +107,23 @@ class Mapper:
         shape, get = self._expressions.compile(str(text), scope)
         if shape is not None and (problem := _cel_misfit(shape, wanted)):
             raise Wrong(f"{text!r:.80}: {problem}")
-        return get
+        return get if shape is not None else typed(get, wanted)
 
     def _fields(self, value: Mapping[str, Any], target: Any, scope: Mapping[str, Shape]) -> Assign:
         fixed = message_factory.GetMessageClass(target)()
         assigns: list[Assign] = []
         oneofs: dict[str, str] = {}
         for name, item in value.items():
-            member = _member(target, name)
-            if (group := member.containing_oneof) is not None and oneofs.setdefault(group.name, name) != name:
-                raise Wrong(f"{oneofs[group.name]} and {name} of {target.full_name} exclude one another; fill one")
-            if _is_literal(item):
-                _set_literal(fixed, member, item)
-            else:
-                assigns.append(_named(member.name, self._assign(member, item, scope)))
+            try:
+                member = _member(target, name)
+                if (group := member.containing_oneof) is not None and oneofs.setdefault(group.name, name) != name:
+                    raise Wrong(f"{oneofs[group.name]} and {name} of {target.full_name} exclude one another; fill one")
+                if _is_literal(item):
+                    _set_literal(fixed, member, item)
+                else:
+                    assigns.append(named(member.name, self._assign(member, item, scope)))
+            except Wrong as error:
+                raise error.below(str(name)) from None
 
         def fill(message: Any, values: Values) -> None:
             message.MergeFrom(fixed)
@@ -142,27 +138,29 @@ class Mapper:
         if is_reference(item):
             found = resolve(item, scope)
             if problem := misfit(found.shape, wanted):
-                raise Wrong(f"{name}: {item}: {problem}")
-            if found.field is not None:
+                raise Wrong(f"{item}: {problem}")
+            if found.field is not None and found.field.type == member.type:
                 self.notes += [f"{name}: {item}: {breach}" for breach in field_fit(found.field, member)]
-            return _put(found.get, name, wanted)
+            return put_value(found.get, name, wanted)
         if _is_expression(item):
-            return _put(self._expression(item[CEL], wanted, scope), name, wanted)
+            return put_value(self._expression(item[CEL], wanted, scope), name, wanted)
         if isinstance(item, list) and wanted.many:
-            return self._list(name, item, wanted.one, scope)
-        if isinstance(item, dict) and wanted.key:
+            return self._list(member, item, wanted.one, scope)
+        if isinstance(item, dict) and (wanted.key or (wanted.message and wanted.message.full_name in JSON_TYPES)):
             raise Wrong(f"{name} is {wanted}; fill it whole, by a reference or an expression")
         if isinstance(item, dict) and wanted.message is not None and not wanted.many:
             fill = self._fields(item, wanted.message, scope)
-            return lambda message, values: fill(_present(getattr(message, name)), values)
+            return lambda message, values: fill(present(getattr(message, name)), values)
         raise Wrong(f"{name} is {wanted}, which {item!r:.60} does not fit")
 
-    def _list(self, name: str, items: list[Any], one: Shape, scope: Mapping[str, Shape]) -> Assign:
-        if one.message is not None:
-            target = one.message
-            makers = [self.message(item, target, scope) for item in items]
-        else:
-            makers = [self._scalar(item, one, scope) for item in items]
+    def _list(self, member: Any, items: list[Any], one: Shape, scope: Mapping[str, Shape]) -> Assign:
+        name = str(member.name)
+        makers = []
+        for index, item in enumerate(items):
+            try:
+                makers.append(self._item(member, item, one, scope))
+            except Wrong as error:
+                raise error.below(index) from None
 
         def assign(message: Any, values: Values) -> None:
             found = (make(values) for make in makers)
@@ -170,15 +168,19 @@ class Mapper:
 
         return assign
 
-    def _scalar(self, item: Any, wanted: Shape, scope: Mapping[str, Shape]) -> Getter:
+    def _item(self, member: Any, item: Any, one: Shape, scope: Mapping[str, Shape]) -> Getter:
+        """What gives one item of a list that is not literal all through."""
+        if _is_literal(item):
+            holder = message_factory.GetMessageClass(member.containing_type)()
+            _set_literal(holder, member, [item])
+            return _always(getattr(holder, member.name)[0])
+        if one.message is not None:
+            return self.message(item, one.message, scope)
         if _is_expression(item):
-            return self._expression(item[CEL], wanted, scope)
+            return self._expression(item[CEL], one, scope)
         shape, get = self.value(item, scope)
-        widened = (
-            shape.scalar == "int64" and not is_reference(item) and wanted.scalar in (*_CEL_INTS, "double", "float")
-        )
-        if not widened and (problem := misfit(shape, wanted)):
-            raise Wrong(problem)
+        if problem := misfit(shape, one):
+            raise Wrong(f"{item}: {problem}")
         return get
 
 
@@ -224,7 +226,7 @@ def _member(target: Any, name: str) -> Any:
     if found is None:
         names = [member.name for member in target.fields]
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"[:200]
         raise Wrong(f"{target.full_name} has no field {name!r:.60}; {hint}")
     return found
 
@@ -234,106 +236,22 @@ def _set_literal(message: Any, member: Any, item: Any) -> None:
         json_format.ParseDict({member.name: _unescaped(item)}, message, descriptor_pool=member.file.pool)
     except (json_format.ParseError, TypeError, ValueError) as error:
         said = " ".join(str(error).split()).rstrip(".")
-        raise Wrong(f"{member.name}: {item!r:.60} does not fit {of_field(member)} ({said[-160:]})") from None
-
-
-def _put(get: Getter, name: str, wanted: Shape) -> Assign:
-    if wanted.many:
-        return _put_many(get, name, wanted)
-    if wanted.key:
-        return _put_map(get, name, wanted)
-    if wanted.message is not None:
-        return lambda message, values: _copy(getattr(message, name), get(values))
-
-    def put(message: Any, values: Values) -> None:
-        if (value := get(values)) is not None:
-            setattr(message, name, value)
-
-    return put
-
-
-def _put_many(get: Getter, name: str, wanted: Shape) -> Assign:
-    def put(message: Any, values: Values) -> None:
-        found = get(values)
-        if found is None:
-            return
-        into = getattr(message, name)
-        if wanted.message is None:
-            into.extend(found)
-            return
-        for item in found:
-            if item is not None:
-                _copy(into.add(), item)
-
-    return put
-
-
-def _put_map(get: Getter, name: str, wanted: Shape) -> Assign:
-    def put(message: Any, values: Values) -> None:
-        into = getattr(message, name)
-        for key, item in (get(values) or {}).items():
-            if wanted.message is None:
-                into[key] = item
-            else:
-                _copy(into[key], item)
-
-    return put
-
-
-def _copy(into: Any, value: Any) -> None:
-    """Puts a message into another in place, by way of the wire where their classes differ."""
-    if value is None:
-        return
-    if isinstance(value, type(into)):
-        into.CopyFrom(value)
-    elif isinstance(value, Message):
-        into.ParseFromString(value.SerializePartialToString())
-    elif isinstance(value, datetime.datetime):
-        into.FromDatetime(value)
-    elif isinstance(value, datetime.timedelta):
-        into.FromTimedelta(value)
-    else:
-        json_format.ParseDict(value, into)
-    into.SetInParent()
-
-
-def _present(message: Any) -> Any:
-    message.SetInParent()
-    return message
-
-
-def _converted(get: Getter, target: Any) -> Getter:
-    """The same in the class of the target, whichever class the value is of."""
-    wanted = message_factory.GetMessageClass(target)
-
-    def convert(values: Values) -> Any:
-        value = get(values)
-        if value is None or isinstance(value, wanted):
-            return value
-        if not isinstance(value, Message):
-            raise MappingFailed(f"{type(value).__name__} is no {target.full_name}")
-        return wanted.FromString(value.SerializePartialToString())
-
-    return convert
-
-
-def _named(name: str, assign: Assign) -> Assign:
-    """The assignment with its field's name in whatever goes wrong."""
-
-    def named(message: Any, values: Values) -> None:
-        try:
-            assign(message, values)
-        except (TypeError, ValueError, json_format.ParseError) as error:
-            raise MappingFailed(f"{name}: {' '.join(str(error).split())[:200]}") from None
-
-    return named
+        raise Wrong(f"{item!r:.60} does not fit {of_field(member)} ({said[-160:]})") from None
 
 
 def _cel_misfit(given: Shape, wanted: Shape) -> str:
     """As `misfit`, for CEL, which knows one width of each number; what is too large fails in the run."""
-    same = given.many == wanted.many and given.key == wanted.key
-    numbers = (*_CEL_INTS, "double", "float")
+    if wanted.message is not None and not wanted.many and not wanted.key:
+        kind = str(wanted.message.full_name)
+        if kind == "google.protobuf.Value" or (kind == "google.protobuf.Struct" and given.key == "string"):
+            return ""
+        if kind == "google.protobuf.ListValue" and given.many:
+            return ""
+        if kind in WRAPPERS and given.message is None:
+            return _cel_misfit(given, of_field(wanted.message.fields_by_name["value"]))
+    keys = given.key == wanted.key or (given.key in _CEL_INTS and wanted.key in _CEL_INTS)
+    same, numbers = given.many == wanted.many and keys, (*_CEL_INTS, "double", "float")
     if same and given.scalar in numbers and (wanted.enum is not None or wanted.scalar in numbers):
         fractional = given.scalar == "double" and wanted.scalar not in ("double", "float")
         return f"{given} does not fit {wanted}; say int(...)" if fractional else ""
-    return misfit(given, wanted)
+    return misfit(replace(given, key=wanted.key) if keys else given, wanted)

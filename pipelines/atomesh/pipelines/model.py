@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from atomesh.core.errors import InvalidArgument
 from atomesh.core.names import check_agent_name
@@ -119,7 +120,8 @@ class StageSpec(_Model):
     """One stage: whom it asks, with what, and what its failure does."""
 
     id: StageId
-    name: Annotated[str, Field(max_length=200)] = ""
+    name: Annotated[str, Field(min_length=1, max_length=200)] = ""
+    """For people. Unset: the id."""
     description: Words = ""
     agent: AgentName = ""
     """The agent that runs it. Either this or `capability`."""
@@ -217,11 +219,14 @@ class PipelineSpec(_Model):
 
     @model_validator(mode="after")
     def _unique(self) -> PipelineSpec:
-        seen: set[str] = set()
-        for stage in self.stages:
-            if stage.id in seen:
-                raise ValueError(f"two stages have the id {stage.id!r}; give each its own")
-            seen.add(stage.id)
+        for key in ("id", "name"):
+            seen: set[str] = set()
+            for index, stage in enumerate(self.stages):
+                if (said := getattr(stage, key)) in seen:
+                    place = {"place": ("stages", index, key)}
+                    words = f"two stages have the {key} {said!r}; give each its own"
+                    raise PydanticCustomError("twice", words.replace("{", "{{").replace("}", "}}"), place)
+                seen.add(said or f"${index}")
         return self
 
 

@@ -311,7 +311,7 @@ class _Planner:
         try:
             made = self._mapper.message(value, target, scope)
         except Wrong as error:
-            self._wrong(path, str(error))
+            self._wrong((*path, *error.path), str(error))
             return None
         place = ".".join(map(str, path))
         self._mapper.notes[noted:] = [f"{place}.{note}" for note in self._mapper.notes[noted:]]

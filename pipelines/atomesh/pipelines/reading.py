@@ -6,20 +6,21 @@ as a pipeline whose stages follow one another.
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.scalarbool import ScalarBoolean
 from ruamel.yaml.scalarfloat import ScalarFloat
 from ruamel.yaml.scalarint import ScalarInt
-from ruamel.yaml.scalarstring import ScalarString
 
 from atomesh.pipelines.errors import PipelineInvalid, Problem
 from atomesh.pipelines.model import Fallback, PipelineSpec, StageSpec
@@ -71,6 +72,8 @@ def _parsed(text: str, name: str) -> tuple[Any, dict[Path, int]]:
         raise PipelineInvalid([Problem(f"it has more than {MAX_BYTES} bytes, which no pipeline needs")], name)
     try:
         node = YAML(typ="rt", pure=True).load(text)
+    except DuplicateKeyError as error:  # which json would let pass: the last one wins
+        raise PipelineInvalid([_not_yaml(error)], name) from None
     except (YAMLError, ValueError, RecursionError) as error:
         try:
             return json.loads(text), {}  # JSON may be indented with tabs, which YAML does not take
@@ -82,10 +85,8 @@ def _parsed(text: str, name: str) -> tuple[Any, dict[Path, int]]:
         data = _plain(node, (), lines, budget)
     except (_TooManyNodesError, RecursionError):
         raise PipelineInvalid([Problem(f"its aliases stand for more than {_MAX_NODES} values")], name) from None
-    except _TaggedError as error:
-        raise PipelineInvalid(
-            [Problem(f"the tag {error.tag} means nothing here; leave it out", line=error.line)], name
-        ) from None
+    except _UnwantedError as error:
+        raise PipelineInvalid([Problem(str(error), line=error.line)], name) from None
     lines[()] = 1
     return data, lines
 
@@ -94,10 +95,12 @@ class _TooManyNodesError(Exception):
     pass
 
 
-class _TaggedError(Exception):
-    def __init__(self, tag: str, line: int) -> None:
-        super().__init__(tag)
-        self.tag, self.line = tag, line
+class _UnwantedError(Exception):
+    """YAML has it, and no pipeline has a use for it."""
+
+    def __init__(self, message: str, line: int) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 def _not_yaml(error: Exception) -> Problem:
@@ -114,32 +117,47 @@ def _plain(node: Any, path: Path, lines: dict[Path, int], budget: list[int]) -> 
     budget[0] -= 1
     if budget[0] < 0:
         raise _TooManyNodesError
-    if isinstance(node, CommentedMap):
+    if (tag := getattr(getattr(node, "tag", None), "value", None)) is not None:
+        raise _UnwantedError(f"the tag {tag} means nothing here; leave it out", lines.get(path, 1))
+    if type(node) is CommentedMap:
         plain: dict[Any, Any] = {}
         for key, value in node.items():
-            below = (*path, key if isinstance(key, int) else str(key))
-            lines[below] = node.lc.key(key)[0] + 1 if key in node.lc.data else node.lc.line + 1
-            plain[str(key)] = _plain(value, below, lines, budget)
+            line = node.lc.key(key)[0] + 1 if key in (node.lc.data or ()) else node.lc.line + 1
+            below = (*path, key if isinstance(key, int) else _text(str(key), line))
+            lines[below] = line
+            plain[str(below[-1])] = _plain(value, below, lines, budget)
         return plain
-    if isinstance(node, CommentedSeq):
+    if type(node) is CommentedSeq:
         items = []
         for index, value in enumerate(node):
             lines[(*path, index)] = node.lc.item(index)[0] + 1
             items.append(_plain(value, (*path, index), lines, budget))
         return items
-    if isinstance(node, TaggedScalar):
-        raise _TaggedError(str(node.tag.value), lines.get(path, 1))
-    return _scalar(node)
+    return _scalar(node, lines.get(path, 1))
 
 
-def _scalar(node: Any) -> Any:
+def _scalar(node: Any, line: int) -> Any:
     """Plain Python for what keeps its spelling in ruamel's round trip; dates become text again."""
-    for kind, plain in ((ScalarString, str), (ScalarBoolean, bool), (ScalarInt, int), (ScalarFloat, float)):
+    if isinstance(node, str):
+        return _text(str(node), line)
+    for kind, plain in ((ScalarBoolean, bool), (ScalarInt, int), (ScalarFloat, float)):
         if isinstance(node, kind):
             return plain(node)
-    if node is None or isinstance(node, str | bool | int | float):
+    if node is None or isinstance(node, bool | int | float):
         return node
-    return node.isoformat() if hasattr(node, "isoformat") else str(node)
+    if isinstance(node, datetime.date):
+        return node.isoformat()
+    raise _UnwantedError(f"YAML's own type {type(node).__name__} means nothing here; write text or a list", line)
+
+
+def _text(text: str, line: int) -> str:
+    """The text, with the halves of a character put together that JSON escapes apart and YAML leaves apart."""
+    if not any("\ud800" <= letter <= "\udfff" for letter in text):
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise _UnwantedError(f"{text!r:.80} holds half a character, which is no text", line) from None
 
 
 def _from_linear(data: dict[str, Any], lines: dict[Path, int]) -> tuple[dict[str, Any], dict[Path, int]]:
@@ -170,7 +188,10 @@ def _listed(data: dict[str, Any], lines: dict[Path, int]) -> tuple[dict[str, Any
     stages = data.get("stages")
     if isinstance(stages, dict):
         listed = [{"id": key, **value} if isinstance(value, dict) else value for key, value in stages.items()]
-        return {**data, "stages": listed}, lines
+        placed: dict[Path, int] = {
+            ("stages", index): lines[near] for index, key in enumerate(stages) if (near := ("stages", key)) in lines
+        }
+        return {**data, "stages": listed}, {**lines, **placed}
     if not isinstance(stages, list):
         return data, lines
     ids = [stage.get("id") if isinstance(stage, dict) else None for stage in stages]
@@ -187,6 +208,11 @@ def problems_of(error: ValidationError, data: dict[str, Any], source: Source) ->
     problems: list[Problem] = []
     seen: set[Path] = set()
     for each in error.errors(include_url=False):
+        if (twice := each.get("ctx", {}).get("place")) is not None:
+            problems.append(replace(source.problem(tuple(twice), str(each["msg"])), path="stages"))
+            continue
+        if each["type"] == "literal_error" and isinstance(given := each["input"], dict) and "fallback" in given:
+            continue  # it is meant as a fallback: what is wrong inside of it is said
         path = _named(each["loc"], stages)
         if path in seen:  # the other forms that a value might have had
             continue
@@ -223,5 +249,6 @@ def _words(error: Any, path: Path) -> str:
     if key == "on_error":
         return f"{given!r:.80} is none of stop, skip, compensate and {{{next(iter(Fallback.model_fields))}: AGENT}}"
     message = str(error["msg"]).removeprefix("Value error, ")
+    message = message.replace("dictionary or instance of StageSpec", "object").replace("valid tuple", "list")
     shown = f"{given!r:.80}: " if isinstance(given, str | int | float) and kind != "value_error" else ""
     return shown + (message[:1].lower() + message[1:]).replace("input should be", "expected")

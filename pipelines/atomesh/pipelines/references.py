@@ -24,7 +24,14 @@ _ROOT = re.compile(r"\$([a-z][a-z0-9_]*)")
 
 
 class Wrong(Exception):
-    """A mapping is wrong; the message says how."""
+    """A mapping is wrong; the message says how, and `path` where in it."""
+
+    path: tuple[str | int, ...] = ()
+
+    def below(self, key: str | int) -> Wrong:
+        """The same, seen from the value around it."""
+        self.path = (key, *self.path)
+        return self
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ class TypeSpace:
             for name in list(files):
                 self._add(name, files, added)
             if own is not None:
+                self._add_known(own.dependency, added)
                 self.pool.Add(own)
         except (TypeError, KeyError) as error:
             raise InvalidArgument(
@@ -93,6 +94,16 @@ class TypeSpace:
         for dependency in files[name].dependency:
             self._add(dependency, files, added)
         self.pool.Add(files[name])
+
+    def _add_known(self, names: Iterable[str], added: set[str]) -> None:
+        """Adds files that no contract brings and this process has, such as that of Timestamp."""
+        for name in names:
+            if name not in added:
+                added.add(name)
+                file = descriptor_pb2.FileDescriptorProto()
+                descriptor_pool.Default().FindFileByName(name).CopyToProto(file)
+                self._add_known(file.dependency, added)
+                self.pool.Add(file)
 
 
 def _merged(contracts: Iterable[ContractDescriptor]) -> dict[str, descriptor_pb2.FileDescriptorProto]:
