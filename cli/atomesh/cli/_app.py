@@ -18,9 +18,13 @@ from atomesh.cli import (
     describe,
     doctor,
     drain,
+    pipeline,
+    plan,
     process_text,
     proto,
     registry,
+    run_pipeline,
+    runs,
     serve,
     up,
     version,
@@ -69,22 +73,11 @@ def build() -> typer.Typer:
         epilog=EXIT_CODES_HELP,
     )
     app.callback()(_root)
-    for verb in (
-        up,
-        registry,
-        serve,
-        agents,
-        describe,
-        call,
-        process_text,
-        drain,
-        check_contract,
-        doctor,
-        version,
-        demo,
-    ):
+    for verb in (up, registry, serve, agents, describe, call, process_text, drain, run_pipeline, plan, check_contract, doctor, version, demo):
         name = verb.__name__.rpartition(".")[2].replace("_", "-")
         app.command(name, epilog=EXIT_CODES_HELP)(expanded(getattr(verb, name.replace("-", "_"))))
+    app.add_typer(pipeline.app(), name="pipeline")
+    app.add_typer(runs.app(), name="runs")
     app.add_typer(proto.app(), name="proto")
     app.add_typer(config.app(), name="config")
     return app

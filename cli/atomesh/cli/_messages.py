@@ -96,12 +96,16 @@ def to_data(message: Message, *, whole: bool = False) -> Any:
         ValueError, TypeError: it holds an Any of a type that the contract does not bring.
     """
     pool: Any = message.DESCRIPTOR.file.pool
-    return json_format.MessageToDict(
+    data: Any = json_format.MessageToDict(
         message,
         preserving_proto_field_name=True,
         always_print_fields_with_no_presence=whole,
         descriptor_pool=pool,
     )
+    if not isinstance(data, dict) or message.DESCRIPTOR.file.package == "google.protobuf":
+        return data
+    # As the fields are declared: those of a pipeline's own message have numbers in no order.
+    return {field.name: data[field.name] for field in message.DESCRIPTOR.fields if field.name in data}
 
 
 def example(kind: type[Message]) -> str:

@@ -104,13 +104,13 @@ def serve(
 async def _serve(agents: list[Agent[Any, Any]], settings: Settings, *, as_json: bool, with_parent: bool) -> int:
     from atomesh.agents import AgentServer, run_until_signal
 
-    server = AgentServer(agents, **_options(settings))
+    server = AgentServer(agents, **server_options(settings))
     if with_parent:
         end_with_parent()
         # Before it logs: who keeps it tells its lines by their agents.
         say_json({"event": "loaded", "agents": list(server.agents)})
     await server.start()
-    telling = asyncio.create_task(_tell(server, settings, as_json=as_json), name="tell")
+    telling = asyncio.create_task(tell(server, settings, as_json=as_json), name="tell")
     try:
         return await run_until_signal(server)
     finally:
@@ -118,7 +118,7 @@ async def _serve(agents: list[Agent[Any, Any]], settings: Settings, *, as_json: 
         await asyncio.gather(telling, return_exceptions=True)
 
 
-def _options(settings: Settings) -> ServerOptions:
+def server_options(settings: Settings) -> ServerOptions:
     own = settings.serve
     options: ServerOptions = {
         "bind": own.bind,
@@ -147,7 +147,7 @@ def _options(settings: Settings) -> ServerOptions:
     return options
 
 
-async def _tell(server: AgentServer, settings: Settings, *, as_json: bool) -> None:
+async def tell(server: AgentServer, settings: Settings, *, as_json: bool) -> None:
     """Says that it is ready, and whether the registry knows."""
     try:
         async with asyncio.timeout(REGISTERED_SECONDS):

@@ -50,6 +50,16 @@ def to_duration(seconds: float) -> duration_pb2.Duration:
     return proto
 
 
+def set_duration(proto: duration_pb2.Duration, seconds: float) -> None:
+    """Sets a Duration in place to seconds, to the nearest nanosecond; where many are written, a copy of each would cost."""
+    seconds = _within(seconds, -_TEN_THOUSAND_YEARS, _TEN_THOUSAND_YEARS)
+    whole = int(seconds)  # towards zero: both parts have one sign
+    nanos = round((seconds - whole) * _NANO)
+    if abs(nanos) == _NANO:
+        whole, nanos = whole + nanos // _NANO, 0
+    proto.seconds, proto.nanos = whole, nanos
+
+
 def _within(seconds: float, lowest: int, highest: int) -> float:
     """Held within the bounds; what is not a number is 0."""
     if lowest <= seconds <= highest:

@@ -30,8 +30,9 @@ def own_file(
         if fields is not None:
             message = file.message_type.add(name=name)
             taken: set[int] = set()
-            for field in sorted(fields):
-                _add(file, message, field, fields[field], field_number(field, taken))
+            numbers = {field: field_number(field, taken) for field in sorted(fields)}
+            for field, shape in fields.items():  # as their author has them: so they are shown
+                _add(file, message, field, shape, numbers[field])
     return file
 
 

@@ -62,13 +62,14 @@ class Shelf:
         Raises:
             PipelineInvalid: it is none. Whether its agents are there is asked when it runs.
         """
-        spec, _ = read_pipeline(text)
-        stored = pipeline_pb2.StoredPipeline(
-            name=spec.name,
-            version=spec.version,
-            description=spec.description,
-            text=text,
-            stored_at=to_timestamp(self._clock.wall()),
-        )
-        await self._store.put_pipeline(stored)
-        return stored
+        pipeline = stored(text, "", self._clock.wall())
+        await self._store.put_pipeline(pipeline)
+        return pipeline
+
+
+def stored(text: str, source: str, wall: float) -> pipeline_pb2.StoredPipeline:
+    """A pipeline's text as it is stored; `source` is its file's name, for errors. Raises PipelineInvalid."""
+    spec, _ = read_pipeline(text, source)
+    return pipeline_pb2.StoredPipeline(
+        name=spec.name, version=spec.version, description=spec.description, text=text, stored_at=to_timestamp(wall)
+    )

@@ -1,0 +1,409 @@
+"""`atomesh pipeline`: pipelines are checked, shown, stored, run and served."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistake
+from atomesh.cli._flags import Json, expanded
+from atomesh.cli._output import cell, console, data_text, escape, fail, note, say, say_json, to_json
+from atomesh.cli._pipelines import PipelineFlags, StoreFlags
+from atomesh.cli.serve import ServeFlags
+
+if TYPE_CHECKING:
+    from atomesh.cli._settings import Settings
+    from atomesh.pipelines import PipelineSpec, Plan
+    from atomesh.pipelines.record import RunRecord
+
+_ALL = 1 << 40  # bytes: whoever asks for all of a run gets its outputs whole
+
+Which = Annotated[str, typer.Argument(metavar="FILE|NAME", help="A file, or a stored pipeline.", show_default=False)]
+
+
+def app() -> typer.Typer:
+    """The verbs of `atomesh pipeline`."""
+    verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Typed plans of agents.")
+    for verb in (validate, run, show, add, ls, delete, serve, schema):
+        verbs.command(verb.__name__, epilog=EXIT_CODES_HELP)(expanded(verb))
+
+    @verbs.callback()
+    def group() -> None:
+        """Typed plans of agents."""
+
+    return verbs
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run is given, and where its output goes."""
+
+    input: Annotated[
+        str | None, typer.Option("--input", metavar="JSON|@FILE|-", help="The input, as JSON.", show_default=False)
+    ] = None
+    input_file: Annotated[
+        str | None, typer.Option("--input-file", metavar="FILE", help="The same from a file.", show_default=False)
+    ] = None
+    output_file: Annotated[
+        str | None, typer.Option("--output-file", metavar="FILE", help="Where the output goes [stdout].")
+    ] = None
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", metavar="SECONDS", help="What the run may take [the pipeline's own].")
+    ] = None
+    run_id: Annotated[str, typer.Option("--run-id", help="Names the run [made up].", show_default=False)] = ""
+
+
+def validate(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Pipelines, YAML or JSON.")],
+    flags: PipelineFlags,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="The files alone, without asking the registry for contracts.")
+    ] = False,
+    notes: Annotated[bool, typer.Option("--notes", help="Rules that nobody promises to keep, too.")] = False,
+) -> int:
+    """Check pipelines: their form, and their types against the agents that are registered.
+
+    \b
+    atomesh pipeline validate report.yaml
+    atomesh pipeline validate pipelines/*.yaml --offline
+    """
+    from atomesh.cli._logging import configure
+    from atomesh.cli._settings import load
+
+    settings = load(flags)
+    configure(settings, quiet=True)
+    return asyncio.run(_validate(files, settings, offline=offline, notes=notes))
+
+
+async def _validate(files: list[str], settings: Settings, *, offline: bool, notes: bool) -> int:
+    from atomesh.cli._errors import explain
+    from atomesh.cli.call import check_registry, open_client
+    from atomesh.core.errors import AtomeshError
+    from atomesh.pipelines import PipelineInvalid, plan_pipeline
+    from atomesh.pipelines.assembly.gather import RegistryFinder
+
+    if not offline:
+        await check_registry(settings)
+    worst = ExitCode.OK
+    async with (
+        open_client(settings, []) as mesh,
+        RegistryFinder(settings.mesh.registry, settings.credentials.load()) as finder,
+    ):
+        for name in files:
+            try:
+                said = await _checked(
+                    name, None if offline else (lambda *p: plan_pipeline(mesh, *p, choose=finder.choose)), notes
+                )
+                say(escape(said, keep="\n"))
+            except PipelineInvalid as error:
+                worst = max(worst, ExitCode.USAGE)
+                for problem in error.problems:
+                    fail(f"{error.source or name}: {problem}")
+            except (AtomeshError, CliError) as error:
+                line, code = explain(error)
+                worst = max(worst, code)
+                fail(line)
+    return worst
+
+
+async def _checked(name: str, plan: Any, notes: bool) -> str:
+    from atomesh.cli._pipelines import read_file
+    from atomesh.pipelines.errors import PipelineInvalid
+    from atomesh.pipelines.graph import needs
+
+    spec, source, _ = read_file(name)
+    if plan is None:
+        _, problems = needs(spec, source)
+        if problems:
+            raise PipelineInvalid(problems, source.name)
+        return f"{name}: {spec.name} {spec.version} reads well, {len(spec.stages)} stages; contracts were not asked for"
+    made: Plan = await plan(spec, source)
+    said = f"{name}: {spec.name} {spec.version}, {made.contract.input_type} -> {made.contract.output_type}, {len(spec.stages)} stages"
+    if made.notes and notes:
+        return "\n  ".join((said, *made.notes))
+    return said + (f" ({len(made.notes)} notes, see --notes)" if made.notes else "")
+
+
+def run(pipeline: Which, flags: PipelineFlags, given: Given, as_json: Json = False) -> int:
+    """Run a pipeline; its output is JSON on stdout, how it goes is on stderr.
+
+    Ctrl-C cancels the run and all that it has in flight; a durable one can be
+    resumed. With --json the whole run is shown: every stage and attempt.
+
+    \b
+    atomesh pipeline run report.yaml --input '{"content": "It works."}'
+    atomesh pipeline run report --input-file document.json --output-file report.json
+    """
+    from atomesh.cli._logging import configure
+    from atomesh.cli._settings import load
+
+    settings = load(flags)
+    configure(settings, quiet=True)
+    return asyncio.run(run_pipeline(pipeline, settings, given, as_json=as_json))
+
+
+async def run_pipeline(name: str, settings: Settings, given: Given, *, as_json: bool) -> int:
+    """Runs a pipeline by file or name, and shows it."""
+    from atomesh.cli._messages import parse
+    from atomesh.cli._pipelines import named, opened_room, opened_store, planned
+    from atomesh.cli._run_view import RunView
+    from atomesh.pipelines import RunCancelled, RunFailed
+
+    text, where = _input(given)
+    async with opened_store(settings) as store:
+        spec, source, _ = await named(name, store)
+    async with opened_room(settings, durable=spec.durable) as room:
+        plan = await planned(room, spec, source)
+        message = parse(text, where, plan.contract.input)
+        with RunView(quiet=as_json) as view:
+            try:
+                outcome = await room.runner.run(
+                    plan, message, timeout=given.timeout, run_id=given.run_id, listener=view.listen
+                )
+            except (RunFailed, RunCancelled) as error:
+                record: RunRecord = error.run
+                failure: Exception | None = error
+            else:
+                record, failure = outcome.record, None
+    return shown(record, failure, given.output_file, as_json=as_json)
+
+
+def shown(record: RunRecord, failure: Exception | None, output_file: str | None, *, as_json: bool) -> int:
+    """Shows what came of a run: its output, or all of it as JSON; raises the error that it ended with."""
+    if as_json:
+        from atomesh.cli._runs_view import run_data
+
+        types = record.types.descriptor_set if record.types is not None else b""
+        say_json(run_data(record.to_proto(_ALL), types))
+    elif failure is None:
+        _write(output_file, record.output)
+    if failure is not None:
+        raise failure
+    return ExitCode.OK
+
+
+def _write(name: str | None, output: Any) -> None:
+    import sys
+
+    from atomesh.cli._pipelines import output_data, write_output
+
+    plain = name is None and not sys.stdout.isatty()
+    write_output(name, to_json(output_data(output), indent=None if plain else 2))
+
+
+def _input(given: Given) -> tuple[str, str]:
+    """The JSON of the input, and where it is from in words.
+
+    Raises:
+        UsageMistake: there is none, or two.
+    """
+    from atomesh.cli._messages import read_argument, read_file
+
+    if given.input is not None and given.input_file is not None:
+        raise UsageMistake("--input and --input-file are both given; one input is enough")
+    if given.input_file is not None:
+        return read_file(given.input_file), given.input_file
+    if given.input is None:
+        raise UsageMistake("nothing to run it on; give --input JSON or --input-file FILE (- is stdin)")
+    return read_argument(given.input)
+
+
+def show(
+    pipeline: Which,
+    flags: PipelineFlags,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="As a Mermaid flowchart.")] = False,
+    svg: Annotated[str | None, typer.Option("--svg", metavar="FILE", help="As an SVG, to a file or - .")] = None,
+    as_json: Json = False,
+) -> int:
+    """Draw a pipeline's graph.
+
+    \b
+    atomesh pipeline show report.yaml
+    atomesh pipeline show report.yaml --svg report.svg
+    """
+    from atomesh.cli._pipelines import write_output
+    from atomesh.cli._settings import load
+    from atomesh.pipelines import drawing
+
+    spec = asyncio.run(_spec(pipeline, load(flags)))
+    if as_json:
+        say_json(spec.model_dump(mode="json", exclude_defaults=True))
+    elif svg is not None:
+        write_output(svg, drawing.as_svg(spec))
+    elif mermaid:
+        say(data_text(drawing.as_mermaid(spec)))
+    else:
+        say(escape(drawing.as_text(spec, width=console().width), keep="\n"))
+    return ExitCode.OK
+
+
+async def _spec(name: str, settings: Settings) -> PipelineSpec:
+    from atomesh.cli._pipelines import looks_like_file, named, opened_store, read_file
+
+    if looks_like_file(name):
+        return read_file(name)[0]
+    async with opened_store(settings) as store:
+        return (await named(name, store))[0]
+
+
+def add(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Pipelines, YAML or JSON.")], flags: StoreFlags
+) -> int:
+    """Store pipelines under their names, over what was there.
+
+    \b
+    atomesh pipeline add report.yaml
+    """
+    from atomesh.cli._settings import load
+
+    return asyncio.run(_add(files, load(flags)))
+
+
+async def _add(files: list[str], settings: Settings) -> int:
+    from atomesh.cli._pipelines import opened_store, read_file
+    from atomesh.core.clock import SYSTEM_CLOCK
+    from atomesh.pipelines.shelf import stored
+
+    async with opened_store(settings) as store:
+        for name in files:
+            _, source, text = read_file(name)
+            pipeline = stored(text, source.name, SYSTEM_CLOCK.wall())
+            await store.put_pipeline(pipeline)
+            note(f"stored {pipeline.name} {pipeline.version} in {store.name}")
+    return ExitCode.OK
+
+
+def ls(flags: StoreFlags, as_json: Json = False) -> int:
+    """List stored pipelines."""
+    from atomesh.cli._settings import load
+
+    return asyncio.run(_ls(load(flags), as_json=as_json))
+
+
+async def _ls(settings: Settings, *, as_json: bool) -> int:
+    from rich.table import Table
+
+    from atomesh.cli._pipelines import opened_store
+    from atomesh.cli._tables import timestamp
+    from atomesh.core.times import from_timestamp
+
+    async with opened_store(settings) as store:
+        pipelines = await store.list_pipelines()
+    rows = [(p.name, p.version, timestamp(from_timestamp(p.stored_at)), p.description) for p in pipelines]
+    if as_json:
+        say_json([dict(zip(("name", "version", "stored_at", "description"), row, strict=True)) for row in rows])
+        return ExitCode.OK
+    if not rows:
+        note(f"no pipeline is stored in {store.name}; `atomesh pipeline add FILE` stores one")
+        return ExitCode.OK
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("pipeline", "version", "stored", "description"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(value or "") for value in row))
+    console().print(table)
+    return ExitCode.OK
+
+
+def delete(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Stored pipelines.", show_default=False)],
+    flags: StoreFlags,
+) -> int:
+    """Forget stored pipelines; their runs stay."""
+    from atomesh.cli._settings import load
+
+    return asyncio.run(_delete(names, load(flags)))
+
+
+async def _delete(names: list[str], settings: Settings) -> int:
+    from atomesh.cli._pipelines import opened_store
+
+    async with opened_store(settings) as store:
+        for name in names:
+            await store.delete_pipeline(name)
+            note(f"deleted {name} from {store.name}")
+    return ExitCode.OK
+
+
+@dataclass(frozen=True)
+class ServePipelineFlags(ServeFlags):
+    """Flags of `atomesh pipeline serve`."""
+
+    pipelines_store: Annotated[
+        str | None, typer.Option("--store", metavar="PATH|URL", help="Where runs and pipelines are kept.")
+    ] = None
+
+
+def serve(
+    pipelines: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE|NAME]...", help="Files, or stored pipelines [all stored].", show_default=False),
+    ],
+    flags: ServePipelineFlags,
+    as_json: Json = False,
+) -> int:
+    """Serve pipelines as agents, and PipelineService beside them, until Ctrl-C, SIGTERM or a drain.
+
+    Durable runs that were interrupted go on at the start.
+
+    \b
+    atomesh pipeline serve report.yaml
+    atomesh pipeline serve --bind 127.0.0.1:7500
+    """
+    from atomesh.cli._logging import configure
+    from atomesh.cli._settings import load
+
+    settings = load(flags)
+    configure(settings)
+    return asyncio.run(_serve(pipelines or [], settings, as_json=as_json))
+
+
+async def _serve(names: list[str], settings: Settings, *, as_json: bool) -> int:
+    import contextlib
+
+    from atomesh.agents import run_until_signal
+    from atomesh.cli._pipelines import named, opened_checkpoints, opened_store
+    from atomesh.cli.call import check_registry, open_client
+    from atomesh.cli.serve import server_options, tell
+    from atomesh.pipelines.assembly.gather import RegistryFinder
+    from atomesh.pipelines.host import PipelineHost
+
+    await check_registry(settings)
+    async with contextlib.AsyncExitStack() as stack:
+        store = await stack.enter_async_context(opened_store(settings))
+        names = names or [pipeline.name for pipeline in await store.list_pipelines()]
+        pipelines = [(await named(name, store))[:2] for name in names]
+        durable = any(spec.durable for spec, _ in pipelines)
+        checkpoints = await stack.enter_async_context(opened_checkpoints(settings)) if durable else None
+        mesh = await stack.enter_async_context(open_client(settings, []))
+        finder = await stack.enter_async_context(RegistryFinder(settings.mesh.registry, settings.credentials.load()))
+        host = PipelineHost(
+            pipelines, mesh=mesh, store=store, finder=finder, checkpoints=checkpoints, **server_options(settings)
+        )
+        await stack.enter_async_context(host)
+        if host.resumed:
+            note(f"{host.resumed} interrupted runs go on")
+        telling = asyncio.create_task(tell(host.server, settings, as_json=as_json), name="tell")
+        try:
+            return await run_until_signal(host.server)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+
+
+def schema(
+    output: Annotated[str | None, typer.Option("--output-file", metavar="FILE", help="Where it goes [stdout].")] = None,
+) -> int:
+    """Print the JSON schema of a pipeline's file, for editors.
+
+    \b
+    atomesh pipeline schema --output-file pipeline.schema.json
+    """
+    from atomesh.cli._pipelines import write_output
+    from atomesh.pipelines.model import json_schema
+
+    write_output(output, to_json(json_schema()))
+    return ExitCode.OK

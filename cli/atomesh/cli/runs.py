@@ -1,0 +1,218 @@
+"""`atomesh runs`: what runs there were and are, and what can be done with them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistake
+from atomesh.cli._flags import Json, expanded
+from atomesh.cli._output import console, escape, note, say, say_json
+from atomesh.cli._pipelines import PipelineFlags, StoreFlags
+
+if TYPE_CHECKING:
+    from atomesh.cli._settings import Settings
+    from atomesh.pipelines import RunStatus
+
+ANSWER_SECONDS = 5.0
+"""For a process to answer of its runs, which takes milliseconds; one that is stopped never does."""
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
+
+
+def app() -> typer.Typer:
+    """The verbs of `atomesh runs`."""
+    verbs = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Runs of pipelines.")
+    for verb in (ls, status, cancel, resume):
+        verbs.command(verb.__name__, epilog=EXIT_CODES_HELP)(expanded(verb))
+
+    @verbs.callback()
+    def group() -> None:
+        """Runs of pipelines."""
+
+    return verbs
+
+
+def ls(
+    flags: StoreFlags,
+    pipeline: Annotated[str, typer.Option("--pipeline", help="Of this pipeline alone.", show_default=False)] = "",
+    status: Annotated[
+        list[str] | None, typer.Option("--status", help="That stand so, such as failed; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")] = 20,
+    as_json: Json = False,
+) -> int:
+    """List runs, newest first.
+
+    \b
+    atomesh runs ls
+    atomesh runs ls --pipeline report --status failed --status partial
+    """
+    from atomesh.cli._settings import load
+
+    return asyncio.run(_ls(load(flags), pipeline, _statuses(status or []), limit, as_json=as_json))
+
+
+def _statuses(words: list[str]) -> tuple[RunStatus, ...]:
+    from atomesh.pipelines import RunStatus
+
+    known = {status.name.lower(): status for status in RunStatus}
+    if wrong := next((word for word in words if word.lower() not in known), None):
+        raise UsageMistake(f"--status {wrong!r:.40} is none of {', '.join(known)}")
+    return tuple(known[word.lower()] for word in words)
+
+
+async def _ls(settings: Settings, pipeline: str, statuses: tuple[RunStatus, ...], limit: int, *, as_json: bool) -> int:
+    from atomesh.cli._pipelines import opened_store
+    from atomesh.cli._runs_view import run_data, run_table
+
+    async with opened_store(settings) as store:
+        runs = await store.list_runs(pipeline, statuses, limit)
+    if as_json:
+        say_json([run_data(run) for run in runs])
+    elif runs:
+        console().print(run_table(runs))
+    else:
+        note(f"no such run is in {store.name}; `atomesh pipeline run FILE` makes one")
+    return ExitCode.OK
+
+
+def status(run_id: RunId, flags: StoreFlags, as_json: Json = False) -> int:
+    """Show a run: every stage with its times, attempts and errors.
+
+    \b
+    atomesh runs status 3f2a91bc
+    atomesh runs status 3f2a91bc --json
+    """
+    from atomesh.cli._settings import load
+
+    return asyncio.run(_status(run_id, load(flags), as_json=as_json))
+
+
+async def _status(run_id: str, settings: Settings, *, as_json: bool) -> int:
+    from atomesh.cli._pipelines import opened_store
+    from atomesh.cli._runs_view import run_data, run_lines, stage_table
+
+    async with opened_store(settings) as store:
+        run = await store.get_run(run_id)
+        types = await store.get_types(run.descriptor_hash) if run.descriptor_hash else b""
+    live: Any = await _live(run.owner, run_id, settings) if not run.HasField("ended_at") else None
+    run, types = live or (run, types)
+    if as_json:
+        say_json(run_data(run, types))
+        return ExitCode.OK
+    for line in run_lines(run):
+        say(escape(line))
+    if run.stages:
+        console().print(stage_table(run))
+    return ExitCode.OK
+
+
+async def _live(owner: str, run_id: str, settings: Settings) -> tuple[Any, bytes] | None:
+    """The run as its own process sees it now; None where that does not answer."""
+    from atomesh.core.errors import AtomeshError
+    from atomesh.v1 import pipeline_pb2
+
+    try:
+        answer = await _asked(owner, "GetRun", pipeline_pb2.GetRunRequest(run_id=run_id), settings)
+    except (AtomeshError, CliError):
+        return None  # what is kept of it is shown instead
+    return answer.run, answer.descriptor_set
+
+
+def cancel(run_id: RunId, flags: StoreFlags) -> int:
+    """Cancel a run: what it has in flight is cancelled at once.
+
+    \b
+    atomesh runs cancel 3f2a91bc
+    """
+    from atomesh.cli._settings import load
+
+    return asyncio.run(_cancel(run_id, load(flags)))
+
+
+async def _cancel(run_id: str, settings: Settings) -> int:
+    from atomesh.cli._pipelines import opened_store
+    from atomesh.cli._runs_view import standing
+    from atomesh.v1 import pipeline_pb2
+
+    async with opened_store(settings) as store:
+        run = await store.get_run(run_id)
+    stands = standing(run)
+    if run.HasField("ended_at"):
+        note(f"run {run_id} has ended already: {stands}")
+        return ExitCode.OK
+    if stands == "interrupted":
+        hint = f"; `atomesh runs resume {run_id}` goes on with it" if run.durable else ""
+        raise CliError(f"run {run_id} has no process any more: {run.owner} is gone{hint}", ExitCode.NOT_FOUND)
+    await _asked(run.owner, "CancelRun", pipeline_pb2.CancelRunRequest(run_id=run_id), settings)
+    note(f"cancelled run {run_id}")
+    return ExitCode.OK
+
+
+async def _asked(owner: str, method: str, request: object, settings: Settings) -> Any:
+    """The answer of the PipelineService that runs a run.
+
+    Raises:
+        CliError: it has none that could be asked.
+    """
+    import grpc.aio
+
+    from atomesh.pipelines.owner import Owner
+    from atomesh.rpc.channel import from_rpc_error, open_channel
+    from atomesh.v1 import pipeline_pb2_grpc
+
+    known = Owner.parse(owner)
+    if known is None or not known.address:
+        whose = owner or "an unknown process"
+        raise CliError(f"the run is of {whose}, which takes no requests; end it there", ExitCode.UNAVAILABLE)
+    credentials = settings.credentials.load()
+    async with open_channel(known.address, credentials) as channel:
+        stub: Any = pipeline_pb2_grpc.PipelineServiceStub(channel)
+        try:
+            return await getattr(stub, method)(request, timeout=ANSWER_SECONDS, metadata=credentials.metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+
+
+def resume(
+    run_id: RunId,
+    flags: PipelineFlags,
+    repeat_interrupted: Annotated[
+        bool,
+        typer.Option(
+            "--repeat-interrupted", help="Run what was under way again, even where its agent must not run twice."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> int:
+    """Go on with a durable run that was interrupted, after its last finished stage.
+
+    \b
+    atomesh runs resume 3f2a91bc
+    """
+    from atomesh.cli._logging import configure
+    from atomesh.cli._settings import load
+
+    settings = load(flags)
+    configure(settings, quiet=True)
+    return asyncio.run(_resume(run_id, settings, repeat=repeat_interrupted, as_json=as_json))
+
+
+async def _resume(run_id: str, settings: Settings, *, repeat: bool, as_json: bool) -> int:
+    from atomesh.cli._pipelines import opened_room
+    from atomesh.cli._run_view import RunView
+    from atomesh.cli.pipeline import shown
+    from atomesh.pipelines import RunCancelled, RunFailed
+
+    async with opened_room(settings, durable=True) as room:
+        resumption = await room.store.claim(run_id, room.runner.owner)
+        plan = await room.shelf.of_json(resumption.spec)
+        with RunView(quiet=as_json) as view:
+            try:
+                outcome = await room.runner.resume(plan, resumption, repeat_interrupted=repeat, listener=view.listen)
+            except (RunFailed, RunCancelled) as error:
+                return shown(error.run, error, None, as_json=as_json)
+    return shown(outcome.record, None, None, as_json=as_json)
