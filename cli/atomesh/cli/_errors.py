@@ -55,7 +55,7 @@ def explain(error: BaseException) -> tuple[str, ExitCode]:
     from atomesh.core.errors import AtomeshError
 
     if isinstance(error, AtomeshError):
-        return _told(error), _code(error)
+        return _told(error), code_of(error)
     return f"unexpected {type(error).__name__}: {error}; run with --debug for the trace", ExitCode.FAILED
 
 
@@ -88,7 +88,8 @@ def _ran(error: Exception) -> bool:
     return getattr(error, "executed", None) is True
 
 
-def _code(error: BaseException) -> ExitCode:
+def code_of(error: BaseException) -> ExitCode:
+    """The exit code that an error of the mesh stands for."""
     from atomesh.core import errors
 
     table = (

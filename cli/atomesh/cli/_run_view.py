@@ -126,7 +126,8 @@ def _line(event: Event) -> str:
         tenth = total >= 20 and 10 * done // total > 10 * (done - 1) // total
         return f"{event.stage.stage}: {done} of {total} items" if tenth else ""
     if isinstance(event, RunEnded):
-        return f"run {event.run.id}: {event.run.status.name.lower()} in {took(event.run.seconds)}"
+        stands = event.run.status.name.lower() if event.run.status.ended else "interrupted"
+        return f"run {event.run.id}: {stands} in {took(event.run.seconds)}"
     return ""
 
 

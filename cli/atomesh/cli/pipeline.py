@@ -181,8 +181,18 @@ def shown(record: RunRecord, failure: Exception | None, output_file: str | None,
     elif failure is None:
         _write(output_file, record.output)
     if failure is not None:
-        raise failure
+        raise _failure(record, failure)
     return ExitCode.OK
+
+
+def _failure(record: RunRecord, error: Exception) -> CliError:
+    """The one line of a run that did not go well: what, where, and where all of it is shown."""
+    from atomesh.cli._errors import code_of
+
+    cause = error.__cause__ if record.failure is not None and isinstance(error.__cause__, Exception) else error
+    what = f"stage {record.failure.stage}: {record.failure.message}" if record.failure is not None else str(error)
+    hint = f"`atomesh runs status {record.id}` shows all of it"
+    return CliError(f"{record.pipeline} {record.status.name.lower()}: {what}; {hint}", code_of(cause))
 
 
 def _write(name: str | None, output: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -23,7 +24,7 @@ from atomesh.core.context import Context, current_scope, new_request_id
 from atomesh.core.contract import known_class
 from atomesh.core.errors import AtomeshError
 from atomesh.pipelines.checkpoints import Checkpoints
-from atomesh.pipelines.errors import NotResumable, RunCancelled, RunExists, RunFailed, UnknownRun
+from atomesh.pipelines.errors import Interrupted, NotResumable, RunCancelled, RunExists, RunFailed, UnknownRun
 from atomesh.pipelines.events import Event, Listener, RunEnded, RunStarted
 from atomesh.pipelines.metrics import PipelineMetrics
 from atomesh.pipelines.middleware import Middleware, Provider, RunObserver
@@ -252,6 +253,11 @@ class Runner:
                 raise
             run.task.uncancel()
             raise RunCancelled(f"run {record.id} was cancelled", record) from error
+        except Interrupted:
+            record.status = (
+                RunStatus.RUNNING
+            )  # as far as its caller goes it waits: to be resumed, this time with a word
+            raise
         except AtomeshError as error:
             self._blame(run, error)
             raise RunFailed(record) from error
@@ -260,15 +266,15 @@ class Runner:
         return Outcome(_ours(output), record)
 
     def _ended(self, run: Run, begun: float) -> None:
-        record = run.record
-        if not record.status.ended:  # what no error of the mesh is: a mistake in a provider, or here
+        record, waits = run.record, isinstance(sys.exception(), Interrupted)
+        if not (record.status.ended or waits):  # what no error of the mesh is: a mistake in a provider, or here
             record.status = RunStatus.FAILED
         record.seconds, record.ended_at = self._clock.now() - begun, self._clock.wall()
         del self._runs[record.id]
         run.series.running -= 1
         run.series.run_ended(record)
         interrupted = record.durable and record.status is RunStatus.CANCELLED and not run.cancelled
-        if self.store is not None and not interrupted:
+        if self.store is not None and not (interrupted or waits):
             self.store.end(record)
         if run.observers:
             run.observe("run_ended")

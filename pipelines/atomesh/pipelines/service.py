@@ -13,7 +13,7 @@ from atomesh.core.clock import Clock
 from atomesh.core.context import Context
 from atomesh.core.contract import unpack
 from atomesh.core.errors import AtomeshError
-from atomesh.core.times import to_timestamp
+from atomesh.core.times import from_timestamp, set_duration, to_timestamp
 from atomesh.pipelines import plan as plans
 from atomesh.pipelines.errors import NotResumable, RunCancelled, RunFailed, UnknownRun
 from atomesh.pipelines.events import Event, to_proto
@@ -207,7 +207,7 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
         """A run under way here as it stands, any other as it is kept."""
         record = self._runner.running.get(run_id)
         if record is not None:
-            return record.to_proto(MAX_OUTPUT)
+            return _until_now(record.to_proto(MAX_OUTPUT), self._clock.wall())
         await self._store.flush()
         return await self._store.get_run(run_id)
 
@@ -233,6 +233,15 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
             if not plan.spec.durable:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+
+
+def _until_now(run: pipeline_pb2.Run, wall: float) -> pipeline_pb2.Run:
+    """A run under way, with the time that it and its stages have taken so far."""
+    set_duration(run.duration, max(0.0, wall - from_timestamp(run.started_at)))
+    for stage in run.stages:
+        if stage.status == pipeline_pb2.STAGE_STATUS_RUNNING:
+            set_duration(stage.duration, max(0.0, wall - from_timestamp(stage.started_at)))
+    return run
 
 
 async def _ended(run: Awaitable[Outcome]) -> AtomeshError | None:
