@@ -19,7 +19,8 @@ from atomesh.pipelines.shapes import Shape
 from atomesh.pipelines.typespace import TypeSpace
 
 _STRINGS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
-_NAME = re.compile(r"(?<![.\w])([a-z][a-z0-9_]*)")
+_PATH = re.compile(r"[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*")
+_TOKEN = re.compile(rf"{_PATH.pattern}|\d[\w.]*|\S")
 _SCALARS = {
     "string": cel.Type.STRING,
     "bytes": cel.Type.BYTES,
@@ -79,8 +80,23 @@ class Expressions:
 
 
 def names_in(text: str, known: Iterable[str]) -> list[str]:
-    """Which of the known names the expression uses; more rather than fewer, sorted."""
-    found = set(_NAME.findall(_STRINGS.sub("''", text)))
+    """Which of the known names the expression uses; more rather than fewer, sorted.
+
+    Those of messages are none, nor are those of fields in `Message{field: value}`.
+    """
+    found: set[str] = set()
+    braces: list[bool] = []  # of each bracket that is open, whether it is a message's
+    before = ""
+    tokens = _TOKEN.findall(_STRINGS.sub("''", text))
+    for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
+        if token in "([{":
+            braces.append(token == "{" and before != "in" and _PATH.match(before) is not None)
+        elif token in ")]}":
+            del braces[-1:]
+        elif _PATH.match(token) and before != "." and after != "{":
+            fills = bool(braces) and braces[-1] and before in ("{", ",") and after == ":"
+            found.update(() if fills else [token.partition(".")[0].strip()])
+        before = token
     return sorted(found.intersection(known))
 
 

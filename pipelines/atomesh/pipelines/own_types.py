@@ -7,15 +7,18 @@ a new version of the pipeline with more fields is compatible with the last.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from google.protobuf import descriptor_pb2
 
+from atomesh.core.contract import default_json_name
 from atomesh.pipelines.references import Wrong
 from atomesh.pipelines.shapes import SCALARS, Shape
 from atomesh.pipelines.typespace import TypeSpace, field_number, own_package
 
 _Field = descriptor_pb2.FieldDescriptorProto
+_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def own_file(
@@ -34,6 +37,20 @@ def own_file(
             for field, shape in fields.items():  # as their author has them: so they are shown
                 _add(file, message, field, shape, numbers[field])
     return file
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Names that one message can have for its fields.
+
+    Raises:
+        Wrong: one is none, or two are the same to JSON, which `a_1` and `a1` are.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        if not _FIELD.fullmatch(name):
+            raise Wrong(f"{name!r:.80} is no name of a field; take letters, digits and _, a letter first").below(name)
+        if (other := seen.setdefault(default_json_name(name), name)) != name:
+            raise Wrong(f"{other} and {name} are one name in JSON; rename one").below(name)
 
 
 def shape_named(text: str, types: TypeSpace) -> Shape:

@@ -8,7 +8,7 @@ line.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from atomesh.pipelines.errors import PipelineInvalid, Problem
 from atomesh.pipelines.graph import in_order, input_of, last_stages, needs
 from atomesh.pipelines.mapping import Mapper, roots
 from atomesh.pipelines.model import Fallback, PipelineSpec, StageSpec
-from atomesh.pipelines.own_types import own_file, shape_named
+from atomesh.pipelines.own_types import check_names, own_file, shape_named
 from atomesh.pipelines.reading import Path, Source
 from atomesh.pipelines.record import RunTypes
 from atomesh.pipelines.references import Getter, Wrong
@@ -231,6 +231,7 @@ class _Planner:
     def _input_fields(self) -> Mapping[str, Shape] | None:
         if not self._spec.input_fields:
             return None
+        self._check_names(("input_fields",), self._spec.input_fields)
         fields = {}
         for name, text in self._spec.input_fields.items():
             try:
@@ -245,9 +246,11 @@ class _Planner:
         if spec.output_type or (spec.output is None and len(self._last) == 1 and self._last[0].map is None):
             return None
         if spec.output is None:
+            self._check_names(("stages",), [stage.id for stage in self._last])
             return {stage.id: self._scope[stage.id] for stage in self._last}
         if not isinstance(spec.output, dict) or any(str(key).startswith("$") for key in spec.output):
             return None
+        self._check_names(("output",), map(str, spec.output))
         fields = {}
         for name, value in spec.output.items():
             try:
@@ -255,6 +258,12 @@ class _Planner:
             except Wrong as error:
                 raise self._stop(("output", str(name)), str(error)) from None
         return fields
+
+    def _check_names(self, path: Path, names: Iterable[str]) -> None:
+        try:
+            check_names(names)
+        except Wrong as error:
+            raise self._stop((*path, *error.path), str(error)) from None
 
     # -- stages --------------------------------------------------------------
 

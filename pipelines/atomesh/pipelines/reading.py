@@ -67,6 +67,12 @@ def read_pipeline(text: str, name: str = "") -> tuple[PipelineSpec, Source]:
     raise PipelineInvalid(problems, name)
 
 
+def read_data(text: str, name: str = "") -> tuple[Any, Source]:
+    """What the text states, YAML or JSON, whatever it is about, with the line of each value. Raises PipelineInvalid."""
+    data, lines = _parsed(text, name)
+    return data, Source(name, lines)
+
+
 def _parsed(text: str, name: str) -> tuple[Any, dict[Path, int]]:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise PipelineInvalid([Problem(f"it has more than {MAX_BYTES} bytes, which no pipeline needs")], name)
@@ -226,6 +232,8 @@ def _named(loc: tuple[int | str, ...], stages: Any) -> Path:
     path: list[int | str] = [
         part for part in loc if not (isinstance(part, str) and (part[:1].isupper() or "[" in part))
     ]
+    if path[-2:] == ["map", "str"]:
+        path.pop()
     if len(path) >= 2 and path[0] == "stages" and isinstance(path[1], int) and isinstance(stages, list):
         stage = stages[path[1]] if path[1] < len(stages) else None
         found = stage.get("id") if isinstance(stage, dict) else None
@@ -248,6 +256,8 @@ def _words(error: Any, path: Path) -> str:
         return f"{given!r:.80} is no id; expected a lower-case letter, then up to 62 of a-z, 0-9 and _"
     if key == "on_error":
         return f"{given!r:.80} is none of stop, skip, compensate and {{{next(iter(Fallback.model_fields))}: AGENT}}"
+    if key == "map" and len(path) == 3:
+        return f"{given!r:.80} is no list to run over; write $input.field, or {{$cel: EXPRESSION}}"
     message = str(error["msg"]).removeprefix("Value error, ")
     message = message.replace("dictionary or instance of StageSpec", "object").replace("valid tuple", "list")
     shown = f"{given!r:.80}: " if isinstance(given, str | int | float) and kind != "value_error" else ""
