@@ -44,13 +44,13 @@ class RunView:
     def __init__(self, *, quiet: bool = False) -> None:
         """`quiet` shows nothing."""
         self._quiet = quiet
-        self._live: Live | None = None
-        if sys.stderr.isatty() and not quiet:
-            self._live = Live(console=console(stderr=True), refresh_per_second=_RATE, get_renderable=self._picture)
         self._run: RunRecord | None = None
         self._begun: dict[str, float] = {}
         self._done: dict[str, int] = {}
         self._waits: dict[str, str] = {}
+        self._live: Live | None = None
+        if sys.stderr.isatty() and not quiet:
+            self._live = Live(console=console(stderr=True), refresh_per_second=_RATE, get_renderable=self._picture)
 
     def __enter__(self) -> Self:
         """Begins to show."""
