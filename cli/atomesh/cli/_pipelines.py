@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from atomesh.balancer import Client
     from atomesh.cli._settings import Settings
     from atomesh.pipelines import PipelineSpec, Plan, Runner
-    from atomesh.pipelines.checkpoints import Checkpoints
     from atomesh.pipelines.assembly.gather import RegistryFinder
+    from atomesh.pipelines.checkpoints import Checkpoints
     from atomesh.pipelines.reading import Source
     from atomesh.pipelines.service import PipelineService
     from atomesh.pipelines.shelf import Shelf
@@ -42,11 +42,23 @@ class StoreFlags(Secured):
     pipelines_store: Store = None
 
 
+Breakers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--breaker",
+        metavar="AGENT=FAILURES[/SECONDS]",
+        help="So many failures in a row open the agent's circuit; repeatable.",
+        show_default=False,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class PipelineFlags(Dialling):
     """Flags of verbs that ask the mesh too."""
 
     pipelines_store: Store = None
+    breakers: Breakers = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 if TYPE_CHECKING:
     from atomesh.rpc.credentials import Credentials
@@ -38,6 +38,21 @@ def _modules(given: Any) -> Any:
 
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
+
+def _breakers(given: dict[str, str]) -> dict[str, str]:
+    for agent, text in given.items():
+        failures, slash, seconds = text.partition("/")
+        try:
+            good = int(failures) >= 1 and (not slash or 0 < float(seconds) <= 3600)
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError(
+                f"{agent}={text!r:.40} is no breaker; write failures in a row, such as 5, or 5/30 for 30 s"
+            )
+    return given
+
+
 Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
 Modules = Annotated[list[str], BeforeValidator(_modules)]
 Seconds = Annotated[float, Field(gt=0, le=1e6)]
@@ -67,6 +82,8 @@ class MeshSection(Section):
     """Seconds that a call may take."""
     policy: str = "late_binding"
     """How endpoints are picked."""
+    breakers: Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_breakers)] = {}
+    """Agents whose whole fleet may be ejected, by how many failures in a row: `5`, or `5/30` for 30 s at first."""
 
 
 class CredentialsSection(Section):

@@ -204,5 +204,11 @@ def _typed(table: str, key: str, value: Any, source: Source) -> Any:
 
 def _flag_of(key: str) -> str:
     """The flag of a setting: its key, but where several of a kind make one setting, or another verb has the word."""
-    odd = {"labels": "--label", "level": "--log-level", "format": "--log-format", "allow_modules": "--allow-module"}
+    odd = {
+        "labels": "--label",
+        "breakers": "--breaker",
+        "level": "--log-level",
+        "format": "--log-format",
+        "allow_modules": "--allow-module",
+    }
     return odd.get(key) or "--" + key.replace("_", "-")

@@ -15,7 +15,7 @@ from atomesh.cli._output import note, say, say_json, to_json
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from atomesh.balancer import CallOptions, Client, Stream
+    from atomesh.balancer import Breaker, CallOptions, Client, Stream
     from atomesh.cli._settings import Settings
     from atomesh.core.errors import Attempt
     from atomesh.v1.agent_pb2 import ExecutionInfo
@@ -133,8 +133,18 @@ def open_client(settings: Settings, endpoints: list[str]) -> Client:
         endpoints=endpoints,
         policy=settings.mesh.policy,
         timeout=settings.mesh.deadline,
+        breakers={agent: _breaker(text) for agent, text in settings.mesh.breakers.items()},
         credentials=settings.credentials.load(),
     )
+
+
+def _breaker(text: str) -> Breaker:
+    """The thresholds that `5` or `5/30` stand for: failures in a row, of whatever kind, and seconds at first."""
+    from atomesh.balancer import Breaker
+
+    failures, _, seconds = text.partition("/")
+    said = {"base_seconds": float(seconds)} if seconds else {}
+    return Breaker(consecutive=int(failures), agent_failures=int(failures), max_ejected=1.0, **said)
 
 
 async def check_registry(settings: Settings) -> None:

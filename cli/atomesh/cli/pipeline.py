@@ -11,7 +11,7 @@ import typer
 from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistake
 from atomesh.cli._flags import Json, expanded
 from atomesh.cli._output import cell, console, data_text, escape, fail, note, say, say_json, to_json
-from atomesh.cli._pipelines import PipelineFlags, StoreFlags
+from atomesh.cli._pipelines import Breakers, PipelineFlags, Store, StoreFlags
 from atomesh.cli.serve import ServeFlags
 
 if TYPE_CHECKING:
@@ -342,9 +342,8 @@ async def _delete(names: list[str], settings: Settings) -> int:
 class ServePipelineFlags(ServeFlags):
     """Flags of `atomesh pipeline serve`."""
 
-    pipelines_store: Annotated[
-        str | None, typer.Option("--store", metavar="PATH|URL", help="Where runs and pipelines are kept.")
-    ] = None
+    pipelines_store: Store = None
+    breakers: Breakers = None
 
 
 def serve(
