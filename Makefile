@@ -21,7 +21,7 @@ STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
-  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-policies bench-overload bench-memory bench-peers bench-pick bench-durable eval-text examples fmt clean
+  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-policies bench-overload bench-memory bench-peers bench-pick bench-plans bench-durable eval-text examples fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -96,6 +96,9 @@ bench-durable: $(DEV) ## what a checkpointed stage costs; ARGS='--store postgres
 
 bench-pick: $(DEV) ## what choosing an endpoint costs
 	@$(BIN)/python benchmarks/bench_pick.py $(ARGS)
+
+bench-plans: $(DEV) ## what finding a plan costs among 1,000 agents of 200 contracts
+	@$(BIN)/python -m benchmarks.bench_plans $(ARGS)
 
 eval-text: $(EVAL) ## the text agent against labelled sets: make eval-text DATA=path
 	@test -n "$(DATA)" || { echo "error: say where the labelled sets are: make eval-text DATA=path" >&2; exit 2; }

@@ -101,11 +101,10 @@ def _answer(query: Query, catalog: Catalog, making: Making, *, as_json: bool) ->
 
 
 async def _catalog(settings: Settings) -> Catalog:
-    from atomesh.pipelines.assembly import CatalogReader
-    from atomesh.rpc import RegistryClient
+    from atomesh.pipelines.assembly import RegistryFinder
 
-    async with RegistryClient(settings.mesh.registry, settings.credentials.load()) as client:
-        return await CatalogReader(client).read()
+    async with RegistryFinder(settings.mesh.registry, settings.credentials.load()) as finder:
+        return await finder.catalog()
 
 
 def _free(making: Making) -> None:

@@ -6,18 +6,18 @@ from atomesh.pipelines.assembly.catalog import Catalog, Published
 from atomesh.pipelines.assembly.chains import Chain, Found, Stage, find
 from atomesh.pipelines.assembly.choice import Choice, choose
 from atomesh.pipelines.assembly.figures import Figures
-from atomesh.pipelines.assembly.gather import CatalogReader
+from atomesh.pipelines.assembly.gather import RegistryFinder
 from atomesh.pipelines.assembly.query import Query
 
 __all__ = [
     "Catalog",
-    "CatalogReader",
     "Chain",
     "Choice",
     "Figures",
     "Found",
     "Published",
     "Query",
+    "RegistryFinder",
     "Stage",
     "answer_of",
     "assemble",

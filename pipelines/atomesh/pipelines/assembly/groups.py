@@ -49,10 +49,9 @@ class Ground:
         self.start = _most_used(kinds.by_name[route.start], self.groups) if route.start else NOTHING
         self.goal: Mask = (1 << len(kinds.all)) - 1
         if route.goal:
-            wanted = kinds.by_name[route.goal]
-            made = {group.given for group in self.groups}
-            fitting = [g for g in made if g in wanted or any(self.links.fits_whole(g, w) for w in wanted)]
-            self.goal = sum(1 << number for number in fitting)
+            self.goal = 0
+            for wanted in kinds.by_name[route.goal]:
+                self.goal |= self.links.fitting(wanted)
         self.all_given = self._at_hand()
         self.could = {group.taken: self.links.could(group.taken, self.all_given) for group in self.groups}
         """By kind that is taken: those that it could follow if all that anybody gives were at hand."""

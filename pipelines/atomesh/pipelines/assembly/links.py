@@ -36,19 +36,19 @@ class Links:
             for name in kind.members:
                 named.setdefault(name, []).append(kind.number)
         self._named = named
-        taken = sorted({taken for taken, _ in kinds.of_contract.values()})
-        self.fillers: dict[int, dict[str, Mask]] = {number: self._givers(kinds.all[number]) for number in taken}
-        """By kind that is taken and field: the kinds that have a field which can fill it."""
-        self.musts: dict[int, tuple[str, ...]] = {number: self._must(kinds.all[number]) for number in taken}
+        self.fillers: list[dict[str, Mask]] = [self._givers(kind) for kind in kinds.all]
+        """By kind and field: the kinds that have a field which can fill it."""
+        self.musts: list[tuple[str, ...]] = [self._must(kind) for kind in kinds.all]
         """The fields without which a message of the kind breaks its rules."""
-        self.needs: dict[int, tuple[Mask, ...]] = {
-            number: tuple(self.fillers[number][name] for name in self.musts[number]) for number in taken
-        }
+        self.needs: list[tuple[Mask, ...]] = [
+            tuple(self.fillers[kind.number][name] for name in self.musts[kind.number]) for kind in kinds.all
+        ]
         self.gives: dict[int, Mask] = {}
-        """The kinds of which at least one field can go into a mapping; none where there can be no mapping."""
+        """By kind that is taken: those of which at least one field can go into a mapping; none where there can be none."""
         self.whole: dict[int, Mask] = {}
-        """The kinds that fit as they are, where a mapping does not do as well."""
-        for number in taken:
+        """By kind that is taken: those that fit as they are, where a mapping does not do as well."""
+        self._fitting: dict[int, Mask] = {}
+        for number in sorted({taken for taken, _ in kinds.of_contract.values()}):
             kind = kinds.all[number]
             self.gives[number] = _union(self.fillers[number].values()) if _mappable(kind, self.musts[number]) else 0
             self.whole[number] = self._whole(kind)
@@ -79,6 +79,13 @@ class Links:
             return True
         one, other = self.kinds.all[given].descriptor, self.kinds.all[taken].descriptor
         return bool(other.fields) and fits(one, other)
+
+    def fitting(self, taken: int) -> Mask:
+        """All kinds that can be given as they are where one is taken; asked for ends of chains, so found when first asked."""
+        if taken not in self._fitting:
+            kind = self.kinds.all[taken]
+            self._fitting[taken] = self._those_that_fit(kind, self._alike(kind))
+        return self._fitting[taken]
 
     def mapping(self, sources: Sequence[tuple[str, int]], taken: int) -> InputMapping | None:
         """What fills a kind, where there is a link; None where the first source fits whole.
@@ -121,17 +128,25 @@ class Links:
 
     def _whole(self, taken: Kind) -> Mask:
         """Its own kind, and those that fit whole where a mapping from them alone is not proved."""
-        alike = 0
+        mapped = self.gives[taken.number]
+        for need in self.needs[taken.number]:
+            mapped &= need
+        return self._those_that_fit(taken, self._alike(taken) & ~mapped)
+
+    def _alike(self, taken: Kind) -> Mask:
+        """The kinds that may fit whole: they share a field, and have what must be set."""
+        found = 0
         for name, member in taken.members.items():
             for number in self._named[name]:
                 if self.kinds.all[number].members[name].field.number == member.field.number:
-                    alike |= 1 << number
-        mapped = self.gives[taken.number]
+                    found |= 1 << number
         for need in self.needs[taken.number]:
-            alike &= need
-            mapped &= need
+            found &= need
+        return found
+
+    def _those_that_fit(self, taken: Kind, candidates: Mask) -> Mask:
         found = 1 << taken.number
-        for number in bits(alike & ~mapped):
+        for number in bits(candidates):
             if self.fits_whole(number, taken.number):
                 found |= 1 << number
         return found
