@@ -35,11 +35,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def modules() -> set[str]:
-    """Every module of every source root, as the path that it has in a wheel."""
+    """Every module of every source root, and what it reads, as the path that it has in a wheel."""
     return {
         path.relative_to(ROOT / root).as_posix()
         for root in SOURCE_ROOTS
-        for kind in ("*.py", "*.pyi", "py.typed")
+        for kind in ("*.py", "*.pyi", "py.typed", "*.yaml")
         for path in (ROOT / root).rglob(kind)
     }
 
