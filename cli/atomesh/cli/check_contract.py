@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Types:
-    """Which messages of the file are the contract."""
+    """Which messages of the file are the contract, and where what it imports is."""
 
     input_type: Annotated[
         str, typer.Option("--input-type", metavar="TYPE", help="Its input [the live one's].", show_default=False)
@@ -33,6 +33,15 @@ class Types:
     ] = ""
     chunk_type: Annotated[
         str, typer.Option("--chunk-type", metavar="TYPE", help="Its chunks [the live one's].", show_default=False)
+    ] = ""
+    proto_path: Annotated[
+        str,
+        typer.Option(
+            "--proto-path",
+            metavar="DIR",
+            help="Where imports start [the folder above the package's].",
+            show_default=False,
+        ),
     ] = ""
 
 
@@ -51,15 +60,6 @@ def check_contract(
     agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="Whose contract it is.", show_default=False)],
     types: Types,
     flags: Dialling,
-    proto_path: Annotated[
-        str,
-        typer.Option(
-            "--proto-path",
-            metavar="DIR",
-            help="Where imports start [the folder above the package's].",
-            show_default=False,
-        ),
-    ] = "",
     as_json: Json = False,
 ) -> int:
     """Say what a changed contract breaks for those who speak the live one; exit code 1 where it breaks anything.
@@ -81,7 +81,7 @@ def check_contract(
         types.output_type or newest.output_type,
         types.chunk_type or newest.chunk_type,
     )
-    changed = read_contract(Path(file), proto_path, names)
+    changed = read_contract(Path(file), types.proto_path, names)
     found = compare(live, changed)
     if as_json:
         say_json(_data(agent, live, changed, found))

@@ -52,7 +52,7 @@ def fits(producer: Descriptor, consumer: Descriptor) -> bool:
     """Whether `fit` finds nothing; it ends at the first breach."""
     if producer is consumer:
         return True
-    if _strangers(producer, consumer):
+    if _strangers(producer, consumer) or _named_apart(producer, consumer):
         return False
     if _same(producer, consumer):
         return True
@@ -209,14 +209,21 @@ def _strangers(given: Descriptor, taken: Descriptor) -> str | None:
         return None
     if any(name.startswith("google.protobuf.") for name in (given.full_name, taken.full_name)):
         return f"it is {taken.full_name}, not {given.full_name}"
-    if (wanted := _numbers(taken)) and wanted.isdisjoint(_numbers(given)):
+    if (wanted := _names(taken)) and wanted.keys().isdisjoint(_names(given)):
         return f"{given.full_name} has none of the fields of {taken.full_name}"
     return None
 
 
 @functools.lru_cache(maxsize=4096)
-def _numbers(message: Descriptor) -> frozenset[int]:
-    return frozenset(message.fields_by_number)
+def _names(message: Descriptor) -> dict[int, str]:
+    """The fields by number."""
+    return {field.number: str(field.name) for field in message.fields}
+
+
+def _named_apart(given: Descriptor, taken: Descriptor) -> bool:
+    """Whether a number is another field's on the other side: what most types have in common, and cheap to see."""
+    names = _names(given)
+    return any(names.get(number, name) != name for number, name in _names(taken).items())
 
 
 def _missing(given: Descriptor, taken: FieldDescriptor) -> str | None:

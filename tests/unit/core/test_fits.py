@@ -158,6 +158,14 @@ def test_a_rule_for_several_fields_needs_its_like(ruled: Any) -> None:
     assert not fits(explicit, takes[1]), "an empty string that is set arrives as one that is not"
 
 
+def test_a_member_of_a_group_may_be_left_unset_whatever_its_rules(ruled: Any) -> None:
+    lines = ("string a = 1 {string {min_len: 3}}", "string b = 2 {string {min_len: 3}}")
+    group = ruled(*lines, rules="oneof {fields: 'a' fields: 'b' required: true}")
+    (breach,) = fit(group, ruled(lines[0], name="Else"))
+    assert breach.problem.endswith("and the producer may leave it unset"), "rules pass over the unset member of a group"
+    assert fits(group, ruled(*lines, name="Else", rules="oneof {fields: 'a' fields: 'b' required: true}"))
+
+
 CEL = "cel {id: 'few' expression: '!has(this.o.top) || this.a == \"top\"'}"
 OPTIONS = {"Options": ["optional int32 top = 1"]}
 

@@ -46,7 +46,8 @@ FORMATS = [
 KINDS = [
     "string", "int32", "int64", "uint32", "uint64", "sint32", "double", "float", "bool", "bytes", "Color",
     "Part", "repeated string", "repeated int32", "repeated Part", "map<string, int32>", "map<int32, Part>",
-    "google.protobuf.Duration", "google.protobuf.Int32Value",
+    "google.protobuf.Duration", "google.protobuf.Timestamp", "google.protobuf.Any", "google.protobuf.FieldMask",
+    "google.protobuf.Int32Value", "google.protobuf.StringValue", "google.protobuf.FloatValue",
 ]  # fmt: skip
 WIDER = {
     "int32": "int64",
@@ -127,11 +128,21 @@ class Chance:
         if kind == "Color":
             choices = [lambda: "defined_only: true", lambda: "in: 1 in: 2", lambda: "not_in: 1", lambda: "const: 1"]
             return f"enum {{{self.some(*choices)}}}"
-        if kind.endswith("Duration"):
-            return self.rng.choice(["", "duration {{gt {{seconds: {0}}}}}", "duration {{in {{seconds: {0}}}}}"]).format(
-                self.rng.randint(0, 3)
-            )
-        return "" if kind == "Part" else self.numbers("int32" if kind.endswith("Int32Value") else kind)
+        if kind.startswith("google."):
+            return self.known(kind.rpartition(".")[2])
+        return "" if kind == "Part" else self.numbers(kind)
+
+    def known(self, kind: str) -> str:
+        """Rules of a well-known type."""
+        if kind in ("Duration", "Timestamp"):
+            word, seconds = kind.lower(), self.rng.randint(0, 3)
+            bounds = [f"{name} {{seconds: {seconds}}}" for name in ("gt", "gte", "lt", "lte", "const")]
+            return f"{word} {{{self.rng.choice(['', *bounds])}}}"
+        if kind in ("Any", "FieldMask"):
+            word, names = {"Any": ("any", ["a/b", "a/c"]), "FieldMask": ("field_mask", ["a", "a.b", "c"])}[kind]
+            sets = self.some(lambda: f"in: '{self.rng.choice(names)}'", lambda: f"not_in: '{self.rng.choice(names)}'")
+            return f"{word} {{{sets}}}"
+        return self.text() if kind == "StringValue" else self.numbers(kind.removesuffix("Value").lower())
 
     def item(self, kind: str) -> str:
         return self.rng.choice(["", "", "", "ignore: IGNORE_IF_ZERO_VALUE ", "ignore: IGNORE_ALWAYS "]) + self.typed(
@@ -149,6 +160,13 @@ class Chance:
             self._set(message, field, depth)
 
     def _set(self, message: Any, field: Any, depth: int) -> None:
+        held = getattr(message, field.name)
+        if field.message_type is not None and field.message_type.name == "Any":
+            held.type_url = self.rng.choice(["a/b", "a/c", "a/d"])
+            return
+        if field.message_type is not None and field.message_type.name == "FieldMask":
+            held.paths.extend(self.rng.choices(["a", "a.b", "c", "d"], k=self.rng.randint(0, 2)))
+            return
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             held, inside = getattr(message, field.name), field.message_type.fields_by_name
             for _ in range(self.rng.randint(0, 3)):
@@ -218,14 +236,24 @@ class Chance:
             kinds, rules = zip((kind, given), self.other(kind, given), strict=True)
             for side in (0, 1):
                 label = "" if kinds[side].startswith(("repeated", "map")) else self.rng.choice(["", "", "optional "])
+                inside = label == "" and "<" not in kinds[side] and " " not in kinds[side] and self.rng.random() < 0.15
+                choice = " in choice" if inside else ""
                 if self.rng.random() < 0.93:
-                    lines[side].append(f"{label}{kinds[side]} f{number} = {number} {{{rules[side]}}}")
+                    lines[side].append(f"{label}{kinds[side]} f{number} = {number}{choice} {{{rules[side]}}}")
         part = self.part()
         parts = (part, part if self.rng.random() < 0.6 else self.part())
         whole = [self.whole(lines[side]) for side in (0, 1)]
         if all(f" {name} = " in " ".join(lines[1]) for name in ("f1", "f2")) and self.rng.random() < 0.5:
             whole[1] = whole[0]
-        one, other = (ruled(*lines[side], types={"Part": parts[side], **COLORS}, rules=whole[side]) for side in (0, 1))
+        one, other = (
+            ruled(
+                *lines[side],
+                types={"Part": parts[side], **COLORS},
+                rules=whole[side],
+                required=self.rng.choice([[], ["choice"]]),
+            )
+            for side in (0, 1)
+        )
         return one, other
 
 
