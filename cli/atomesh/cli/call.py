@@ -143,8 +143,9 @@ def _breaker(text: str) -> Breaker:
     from atomesh.balancer import Breaker
 
     failures, _, seconds = text.partition("/")
-    said = {"base_seconds": float(seconds)} if seconds else {}
-    return Breaker(consecutive=int(failures), agent_failures=int(failures), max_ejected=1.0, **said)
+    first = float(seconds) if seconds else Breaker().base_seconds
+    row = int(failures)
+    return Breaker(transport_failures=row, agent_failures=row, max_ejected=1.0, base_seconds=first)
 
 
 async def check_registry(settings: Settings) -> None:
