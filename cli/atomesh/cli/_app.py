@@ -11,6 +11,7 @@ import typer
 
 from atomesh.cli import (
     agents,
+    batch,
     call,
     check_contract,
     config,
@@ -73,7 +74,7 @@ def build() -> typer.Typer:
         epilog=EXIT_CODES_HELP,
     )
     app.callback()(_root)
-    for verb in (up, registry, serve, agents, describe, call, process_text, drain, run_pipeline, plan, check_contract, doctor, version, demo):
+    for verb in (up, registry, serve, agents, describe, call, batch, process_text, drain, run_pipeline, plan, check_contract, doctor, version, demo):
         name = verb.__name__.rpartition(".")[2].replace("_", "-")
         app.command(name, epilog=EXIT_CODES_HELP)(expanded(getattr(verb, name.replace("-", "_"))))
     app.add_typer(pipeline.app(), name="pipeline")

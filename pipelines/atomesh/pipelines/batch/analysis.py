@@ -74,6 +74,7 @@ class Analysis:
         self._known = total
         self._read = 0
         self._counts = dict.fromkeys(Outcome, 0)
+        self._begun_items = 0
         self._seconds = 0.0
         self._waits = 0.0
         self._times = LatencyQuantiles(math.inf)  # nothing of a batch is old
@@ -135,7 +136,8 @@ class Analysis:
     def item(self, item: BatchItem, now: float) -> None:
         """An item ended."""
         self._counts[item.outcome] += 1
-        if item.seconds > 0:
+        if item.seconds > 0:  # it was begun
+            self._begun_items += 1
             self._seconds += item.seconds
             self._waits += item.queue_wait
             self._times.record(item.seconds, now)
@@ -163,7 +165,7 @@ class Analysis:
         total = max(self._read, self._known or 0)
         available = self._slots.until(now)
         until, fed = (now, available) if self._fed_until is None else (self._fed_until, self._slots_fed)
-        begun = max(1, sum(tally.items for tally in self._tallies["target"].values()))
+        begun = max(1, self._begun_items)
         over = self._over is not None
         return BatchSummary(
             batch_id=self._id,
