@@ -14,7 +14,7 @@ from atomesh.pipelines.assembly.groups import NOTHING, Ground, Group, State
 from atomesh.pipelines.assembly.links import InputMapping
 from atomesh.pipelines.assembly.query import Query, route
 from atomesh.pipelines.assembly.reach import reach
-from atomesh.pipelines.assembly.search import Search
+from atomesh.pipelines.assembly.search import BUDGET, Search
 from atomesh.pipelines.model import RESERVED
 
 
@@ -68,8 +68,8 @@ class Found:
     """Why there is no chain, and the nearest missing links; or what was left unlooked at."""
 
 
-def find(catalog: Catalog, query: Query) -> Found:
-    """The best chains for a query.
+def find(catalog: Catalog, query: Query, *, budget: int = BUDGET) -> Found:
+    """The best chains for a query; with another budget, after more or less trying.
 
     Raises:
         NotFound: a name that no live agent knows.
@@ -80,7 +80,7 @@ def find(catalog: Catalog, query: Query) -> Found:
     if not come.arrives:
         return Found((), gaps(ground, query, come))
     ground.narrow(come.given)
-    search = Search(ground)
+    search = Search(ground, budget)
     found = search.chains(query.max_length, query.limit)
     groups = {agent.name: group for group in ground.groups for agent in group.agents}
     chains = tuple(_chain(ground, agents, [groups[agent.name] for agent in agents]) for agents in found)

@@ -23,10 +23,13 @@ from atomesh.pipelines.assembly.groups import NOTHING, Ground, Group, State
 from atomesh.pipelines.assembly.kinds import Mask
 from atomesh.pipelines.assembly.links import bits
 
-BUDGET = 50_000
-"""Steps of one search, some microseconds each: half a second at most. Ordinary
-questions need some hundred; with ten times as many a hostile one would hold a
-service's loop for seconds."""
+BUDGET = 200_000
+"""Groups of agents that one search tries to add to a chain, a microsecond each: a
+few tenths of a second. Ordinary questions need some thousand; with ten times as
+many a hostile one would compute for seconds."""
+
+_CHAIN = 10
+"""What a chain costs that is taken up again, in the same measure."""
 
 _Agents: TypeAlias = tuple[Published, ...]
 
@@ -106,7 +109,7 @@ class Search:
         heap: _Heap = []
         self._expand(heap, _Way((), (), 0, self._ground.begin()), length)
         while heap and len(self._found) < limit:
-            self._spend(1)
+            self._spend(_CHAIN)
             _, names, place, turn = heapq.heappop(heap)
             self._push(heap, turn, place + 1)
             cost, _, agent = turn.order[place]
@@ -118,7 +121,9 @@ class Search:
 
     def _expand(self, heap: _Heap, way: _Way, left: int) -> None:
         """Adds every group that may come next and from which the end can be reached."""
-        for group, rest in self._following(way.state, left):
+        following = self._following(way.state, left)
+        self._spend(len(following))
+        for group, rest in following:
             after = self._ground.advance(way.state, group, last=left == 1)
             if after is not None and (left == 1 or self._can_end(after, left - 1)):
                 order = self.order(group, self._capability(way.state.step, after.step))

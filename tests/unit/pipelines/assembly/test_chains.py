@@ -162,6 +162,15 @@ def test_a_way_that_is_too_long_is_told_from_none(mesh: Mesh) -> None:
     assert said == "nothing turns r.Untitled into r.Draft with 1 agent at most; allow more, up to 16"
 
 
+def test_a_search_that_ends_early_says_so(mesh: Mesh) -> None:
+    for n in range(12):
+        mesh.add(f"echo{n}", "Draft", "Draft", {"echo": 1} if n == 0 else {})
+    found = find(mesh.catalog, Query(via=("echo", "echo"), max_length=6), budget=10_000)
+    assert found.missing == (
+        "there are more ways than were looked at; name a capability on the way, or allow fewer agents",
+    )
+
+
 @pytest.mark.parametrize(
     ("query", "said"),
     [
