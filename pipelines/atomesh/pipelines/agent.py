@@ -16,10 +16,10 @@ from google.protobuf.message import Message
 
 from atomesh.agents import Agent, ExecutionContext, StreamingAgent
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
-from atomesh.pipelines.errors import RunFailed, trace
+from atomesh.pipelines.errors import RunCancelled, RunFailed, trace
 from atomesh.pipelines.events import RunEnded, to_proto
 from atomesh.pipelines.plan import Plan
-from atomesh.pipelines.record import RunRecord
+from atomesh.pipelines.record import RunRecord, RunStatus
 from atomesh.pipelines.runner import Runner
 from atomesh.v1 import pipeline_pb2
 
@@ -48,9 +48,13 @@ def pipeline_agent(plan: Plan, runner: Callable[[], Runner], clock: Clock = SYST
             async for event in events:
                 ended = event.run if isinstance(event, RunEnded) else None
                 yield to_proto(event, clock.wall(), -1, stage_outputs=False)
-        if ended is None or ended.output is None:
-            raise RunFailed(ended) if ended is not None else RuntimeError("a run ended without a word")
+        if ended is None:
+            raise RuntimeError("a run ended without a word")
         _note(context, ended)
+        if ended.status is RunStatus.CANCELLED:
+            raise RunCancelled(f"run {ended.id} was cancelled", ended)
+        if ended.output is None:
+            raise RunFailed(ended)
         yield ended.output
 
     spec, (taken, given) = plan.spec, (plan.contract.input, plan.contract.output)

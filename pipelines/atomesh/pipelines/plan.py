@@ -20,7 +20,7 @@ from atomesh.core.contract import Contract, ContractDescriptor
 from atomesh.core.errors import InvalidArgument
 from atomesh.pipelines.errors import PipelineInvalid, Problem
 from atomesh.pipelines.graph import in_order, input_of, last_stages, needs
-from atomesh.pipelines.mapping import Mapper, roots
+from atomesh.pipelines.mapping import CEL, Mapper, roots
 from atomesh.pipelines.model import Fallback, PipelineSpec, StageSpec
 from atomesh.pipelines.own_types import check_names, own_file, shape_named
 from atomesh.pipelines.reading import Path, Source
@@ -80,8 +80,9 @@ class Step:
     spec: StageSpec
     target: Target
     needs: tuple[str, ...]
-    whole: str
-    """The stage whose output is its whole input, so that it is left out with that one; empty where there is none."""
+    reads: tuple[str, ...]
+    """The stages that all of its input comes of, or of its list where it maps: where nothing came of any of them, it
+    is left out. Empty where it reads something else as well, or an expression, which may do without."""
     fill: Getter
     when: Getter | None
     over: Getter | None
@@ -284,13 +285,13 @@ class _Planner:
         if len(self._problems) > count or fill is None:
             return None
         defaults, backoff = self._spec.defaults, stage.backoff or self._spec.defaults.backoff
-        whole = said[1:] if isinstance(said, str) and said[1:] in self._waits else ""
+        read = roots(said if stage.map is None else stage.map, lambda text: [CEL])
         return Step(
             id=stage.id,
             spec=stage,
             target=target,
             needs=self._waits[stage.id],
-            whole=whole,
+            reads=tuple(sorted(read)) if read <= set(self._waits) else (),
             fill=fill,
             when=when,
             over=over,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +36,8 @@ from atomesh.pipelines.stage import Stages
 from atomesh.pipelines.store.base import Resumption, RunStore
 
 _MAX_CONTEXT_VALUE = 4096  # bytes, as context.proto says
+_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # as pipeline.proto says
+_NEVER = 1e9  # seconds
 
 
 class Runner:
@@ -171,7 +174,14 @@ class Runner:
         run = self._runs.get(run_id)
         if run is None:
             raise UnknownRun(f"no run {run_id!r:.80} is under way here; `atomesh runs ls` lists those there were")
-        if not run.cancelled and run.task is not None:
+        if run.task is asyncio.current_task():
+            # A task cannot be interrupted by itself: in its next turn, if the run has one.
+            asyncio.get_running_loop().call_soon(self._interrupt, run)
+        else:
+            self._interrupt(run)
+
+    def _interrupt(self, run: Run) -> None:
+        if not run.cancelled and run.task is not None and self._runs.get(run.record.id) is run:
             run.cancelled = True
             run.task.cancel()
 
@@ -181,7 +191,11 @@ class Runner:
         taken = plan.contract.input
         if not isinstance(input, taken):
             input = _converted(plan, input)
+        if timeout is not None and not 0 < timeout < _NEVER:  # nor is NaN
+            raise errors.InvalidArgument(f"timeout {timeout!r} s is not a positive number of seconds")
         run_id = run_id or new_request_id()
+        if not _RUN_ID.fullmatch(run_id):
+            raise errors.InvalidArgument(f"run id {run_id!r:.80} is not 1 to 64 of A-Z, a-z, 0-9, _ and -")
         if run_id in self._runs:
             raise RunExists(f"run {run_id} is under way already; give each run an id of its own")
         now, scope = self._clock.now(), current_scope()
@@ -191,6 +205,8 @@ class Runner:
             context = context or scope.child()
         wall = self._clock.wall()
         context = (context or Context.begun(wall)).with_request_id()
+        if context.idempotency_key:  # which names the run; each of its calls is another piece of work
+            context = replace(context, idempotency_key="")
         if plan.spec.context:
             context = replace(context, metadata={**context.metadata, **_travelling(plan.spec.context)})
         records = [StageRecord(step.id, step.target.agent, step.spec.name) for step in plan.steps]
@@ -249,9 +265,8 @@ class Runner:
             record.status = _how(record)
         except asyncio.CancelledError as error:
             record.status = RunStatus.CANCELLED
-            if not run.cancelled or run.task is None:
-                raise
-            run.task.uncancel()
+            if not run.cancelled or run.task is None or run.task.uncancel() > 0:
+                raise  # it is the caller who is cancelled, or it as well
             raise RunCancelled(f"run {record.id} was cancelled", record) from error
         except Interrupted:
             record.status = (
@@ -312,7 +327,8 @@ class Runner:
                     for step in ready:
                         task = asyncio.create_task(self._stages.run(run, step), name=f"stage {step.id}")
                         running[task] = step
-                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    done = [task for task in running if task.done()]  # in order, so that a run ends the same each time
                     ended = [running.pop(task) for task in done]
                     for task in done:
                         task.result()
@@ -326,7 +342,9 @@ class Runner:
     def _blame(self, run: Run, error: AtomeshError) -> None:
         record = run.record
         record.status = RunStatus.FAILED
-        stage = next((stage for stage in record.stages if stage.status is StageStatus.FAILED), None)
+        failed = [stage for stage in record.stages if stage.status is StageStatus.FAILED]
+        # Branches may have failed in one turn; the run's error is that of one of them.
+        stage = next((stage for stage in failed if stage.error == str(error)), failed[0] if failed else None)
         name, spent = (stage.stage, stage.retries_exhausted) if stage is not None else ("", False)
         record.failure = Failure(name, error.reason, str(error), spent)
         if stage is None or not stage.attempts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from atomesh.pipelines.plan import Step, Target
 from atomesh.pipelines.policy import Tries, after_failure, attempt_timeout
 from atomesh.pipelines.record import MAX_ITEM_ATTEMPTS, AttemptRecord, StageRecord, StageStatus
 from atomesh.pipelines.running import Run
+
+_MAX_KEY = 128  # bytes, as context.proto says; a run's id and a stage's are ASCII
 
 
 @dataclass(slots=True)
@@ -63,34 +66,25 @@ class Stages:
         Raises:
             AtomeshError: it failed, and its `on_error` neither skips nor falls back.
         """
-        record = run.stages[step.id]
-        reason = self._left_out(run, step)
-        if reason:
-            record.status, record.reason = StageStatus.OMITTED, reason
-            self._ended(run, step, step.default)
-            return
-        begun = self._clock.now()
-        record.started_at, record.status = self._clock.wall(), StageStatus.RUNNING
+        record, begun = run.stages[step.id], self._clock.now()
         output: Any = None
         try:
-            if step.over is None:
-                if run.listener is not None:
-                    run.tell(StageStarted(run.record, record))
-                output = await self._piece(_Piece(run, step, record, step.id), run.values)
+            if reason := self._left_out(run, step):
+                record.status, record.reason = StageStatus.OMITTED, reason
+                output = self._unrun(run, step)
             else:
-                output = await self._items(run, step, record)
-            if record.status is StageStatus.RUNNING:
-                record.status = StageStatus.SUCCESS
-                run.finished.append(step)
+                record.started_at, record.status = self._clock.wall(), StageStatus.RUNNING
+                output = await self._work(run, step, record)
         except asyncio.CancelledError:
             record.status = StageStatus.CANCELLED
             raise
-        except AtomeshError as error:
+        except Exception as error:
             self._failed(record, error)
             record.status = StageStatus.FAILED
             raise
         finally:
-            record.seconds = self._clock.now() - begun
+            if record.ran:
+                record.seconds = self._clock.now() - begun
             self._ended(run, step, output)
 
     async def undo(self, run: Run, step: Step) -> None:
@@ -126,11 +120,31 @@ class Stages:
 
     def _left_out(self, run: Run, step: Step) -> str:
         """Why the stage does not run; empty where it does."""
-        if step.whole and run.values.get(step.whole) is None:
-            return f"nothing came of {step.whole}"
+        if step.reads and all(run.values.get(name) is None for name in step.reads):
+            return f"nothing came of {' and '.join(step.reads)}"
         if step.when is not None and not step.when(run.values):
             return f"when {step.spec.when}"
         return ""
+
+    @staticmethod
+    def _unrun(run: Run, step: Step) -> Any:
+        """What goes on from a stage that is left out: its default, for each item where it maps."""
+        if step.default is None or step.over is None:
+            return step.default
+        return [step.default for _ in step.over(run.values) or ()]
+
+    async def _work(self, run: Run, step: Step, record: StageRecord) -> Any:
+        """The stage's output, or what goes on in its place."""
+        if step.over is not None:
+            output: Any = await self._items(run, step, record)
+        else:
+            if run.listener is not None:
+                run.tell(StageStarted(run.record, record))
+            output = await self._piece(_Piece(run, step, record, step.id), run.values)
+        if record.status is StageStatus.RUNNING:
+            record.status = StageStatus.SUCCESS
+            run.finished.append(step)
+        return output
 
     def _ended(self, run: Run, step: Step, output: Any) -> None:
         record = run.stages[step.id]
@@ -186,8 +200,10 @@ class Stages:
                 raise
             self._failed(record, error)
             if piece.item is None:
-                record.status, record.reason = StageStatus.SKIPPED, f"skipped: {error.message}"
+                record.status = StageStatus.SKIPPED
+                record.reason = "its default went on" if step.passes is None else "its input went on"
             record.items_skipped += piece.item is not None
+            record.output_bytes += instead.ByteSize()
             return instead
 
     async def _kept(self, piece: _Piece, message: Message, checkpoints: Checkpoints) -> Message:
@@ -217,9 +233,12 @@ class Stages:
         try:
             for each in self._middleware:
                 await _authored(each, each.before(call))
-            output = await self._with_fallback(piece, call.input, call.context)
+            came = output = await self._with_fallback(piece, call.input, call.context)
             for each in reversed(self._middleware):
-                output = _checked(each, await _authored(each, each.after(call, output)) or output, output)
+                changed = await _authored(each, each.after(call, output))
+                output = output if changed is None else _checked(each, changed, output)
+            if output is not came:
+                piece.record.output_bytes += output.ByteSize() - came.ByteSize()
             return output
         except AtomeshError as error:
             for each in reversed(self._middleware):
@@ -260,7 +279,9 @@ class Stages:
                 tries = Tries(made, step.attempts, self._twice(step, target), step.backoff, run.deadline)
                 verdict = after_failure(error, tries, now, self._rng)
                 self._attempt_failed(piece, attempt, error, verdict.retry_in)
-                piece.record.retries_exhausted = verdict.exhausted
+                # Of items side by side, one that was given up after its last attempt is enough.
+                others = piece.item is not None and piece.record.retries_exhausted
+                piece.record.retries_exhausted = verdict.exhausted or others
                 if verdict.retry_in is None:
                     raise
                 await self._clock.sleep(verdict.retry_in)
@@ -310,8 +331,9 @@ class Stages:
             piece.record.attempts.append(attempt)
 
     @staticmethod
-    def _failed(record: StageRecord, error: AtomeshError) -> None:
-        record.error, record.error_type = str(error), error.reason
+    def _failed(record: StageRecord, error: Exception) -> None:
+        record.error = str(error)
+        record.error_type = error.reason if isinstance(error, AtomeshError) else type(error).__name__
 
     @staticmethod
     def _twice(step: Step, target: Target) -> bool:
@@ -321,6 +343,8 @@ class Stages:
 
 def _keyed(context: Context, key: str) -> Context:
     """The context with a key by which an agent can recognise work that it has done already."""
+    if len(key) > _MAX_KEY:
+        key = hashlib.sha256(key.encode()).hexdigest()
     return replace(context, idempotency_key=key)
 
 
