@@ -15,6 +15,7 @@ from atomesh.cli import (
     call,
     check_contract,
     config,
+    definitions,
     demo,
     describe,
     doctor,
@@ -27,6 +28,7 @@ from atomesh.cli import (
     run_pipeline,
     runs,
     serve,
+    start,
     up,
     version,
 )
@@ -74,11 +76,29 @@ def build() -> typer.Typer:
         epilog=EXIT_CODES_HELP,
     )
     app.callback()(_root)
-    for verb in (up, registry, serve, agents, describe, call, batch, process_text, drain, run_pipeline, plan, check_contract, doctor, version, demo):
+    for verb in (
+        up,
+        registry,
+        serve,
+        agents,
+        describe,
+        call,
+        batch,
+        process_text,
+        drain,
+        start,
+        run_pipeline,
+        plan,
+        check_contract,
+        doctor,
+        version,
+        demo,
+    ):
         name = verb.__name__.rpartition(".")[2].replace("_", "-")
         app.command(name, epilog=EXIT_CODES_HELP)(expanded(getattr(verb, name.replace("-", "_"))))
     app.add_typer(pipeline.app(), name="pipeline")
     app.add_typer(runs.app(), name="runs")
+    app.add_typer(definitions.app(), name="definitions")
     app.add_typer(proto.app(), name="proto")
     app.add_typer(config.app(), name="config")
     return app

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -27,10 +27,34 @@ def load_agents(names: Sequence[str], *, single: str = "") -> list[Agent[Any, An
     """
     if single and len(names) > 1:
         raise UsageMistake(f"{single} is for one agent, and {len(names)} are given; set the names on the classes")
+    _here_too()
+    return [_made(name, _class(name)) for name in names]
+
+
+def load_agent(name: str, arguments: Mapping[str, Any]) -> Agent[Any, Any]:
+    """The agent of a definition, `module:Class`, made with these keyword arguments.
+
+    Raises:
+        UsageMistake: as `load_agents` does, and where the class does not take the arguments.
+    """
+    _here_too()
+    cls = _class(name)
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        given = ", ".join(arguments) or "no arguments"
+        raise UsageMistake(f"{name} does not take its configuration ({given}): {_where(error, name)}") from error
+    except MemoryError:  # what the process may have is its starter's concern
+        raise
+    except Exception as error:
+        raise UsageMistake(f"{name} cannot be made with its configuration: {_where(error, name)}") from error
+
+
+def _here_too() -> None:
+    """The current directory is importable."""
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
-    return [_made(name, _class(name)) for name in names]
 
 
 def _class(name: str) -> type[Agent[Any, Any]]:

@@ -196,7 +196,11 @@ class PipelinesSection(Section):
     def shown(self, key: str) -> Any:
         """The store without its password."""
         value = super().shown(key)
-        return re.sub(r"(?<=://)([^:/@]*):[^@]*(?=@)", r"\1:***", value) if key == "store" and value else value
+        if key != "store" or not value or "://" not in value:
+            return value
+        from atomesh.pipelines.store.location import without_password
+
+        return without_password(value)
 
 
 SECTIONS: Mapping[str, type[Section]] = {
