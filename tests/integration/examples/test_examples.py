@@ -12,12 +12,18 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
+from atomesh.pipelines import read_pipeline
+from atomesh.pipelines.drawing import as_text
 from atomesh.text.v1 import text_pb2
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 NAMES = sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir() and (path / "README.md").exists())
 TOOLS = {"go": ("go",), "node": ("node", "npm")}
-MOVES = {"nested": re.compile(r"4\.0 s left|[0-9.]+s$"), "blocking": re.compile(r"^[a-z]+: .*|^\d+ texts.*")}
+MOVES = {
+    "nested": re.compile(r"4\.0 s left|[0-9.]+s$"),
+    "blocking": re.compile(r"^[a-z]+: .*|^\d+ texts.*"),
+    "batch": re.compile(r"^\d+ were under way|^[0-9,]+ per second, .*|^  127\.0\.0\.1:.*"),
+}
 """Lines of a README that differ from run to run, or between releases of Python."""
 
 
@@ -56,6 +62,12 @@ def test_it_runs_by_itself_and_prints_what_its_readme_shows(name: str) -> None:
     moving = MOVES.get(name, re.compile(r"(?!)"))
     printed = [moving.sub("", line) for line in done.stdout.splitlines()]
     assert [line for line in shown(name) if moving.sub("", line) not in printed] == [], done.stdout
+
+
+def test_the_pipelines_readme_shows_its_graph() -> None:
+    folder = EXAMPLES / "pipeline"
+    spec, _ = read_pipeline((folder / "report.yaml").read_text())
+    assert as_text(spec) in (folder / "README.md").read_text()
 
 
 def test_the_tests_beside_the_nested_example_pass() -> None:
