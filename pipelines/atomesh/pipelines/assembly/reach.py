@@ -37,8 +37,8 @@ def reach(ground: Ground) -> Reach:
             for step in range(steps + 1):
                 if could & ends[step]:
                     given |= 1 << group.given
-                    for after in _steps_after(ground, group, step):
-                        ends[after] |= 1 << group.given
+                    able = step < steps and group.able >> step & 1
+                    ends[step + 1 if able else step] |= 1 << group.given
         if was == (given, tuple(ends)):
             furthest = max((step for step, mask in enumerate(ends) if mask), default=0)
             return Reach(furthest, ends[furthest], given, bool(ends[steps] & ground.goal))
@@ -55,12 +55,3 @@ def _begin(ground: Ground) -> tuple[Mask, list[Mask]]:
             given |= 1 << group.taken | 1 << group.given
             ends[1] |= 1 << group.given
     return given, ends
-
-
-def _steps_after(ground: Ground, group: Group, step: int) -> set[int]:
-    """Capabilities passed after one of the group's agents, whether the chain ends there or not."""
-    able = step < len(ground.route.steps) and group.able >> step & 1
-    waits = (
-        able and ground.route.last and step == len(ground.route.steps) - 1
-    )  # the last one is passed at the end alone
-    return {step, step + 1} if waits else {step + 1} if able else {step}

@@ -78,8 +78,11 @@ def _fields(rng: random.Random) -> dict[str, str]:
     return {word: rng.choice(kinds) for word in rng.sample(WORDS, rng.randint(1, 3))}
 
 
-def contract(messages: Mapping[str, Mapping[str, str]], taken: str, given: str) -> ContractDescriptor:
-    """A contract of messages whose fields are a type with `!` for min_len 1 and `<9` for max_len 9."""
+def contract(messages: Mapping[str, Mapping[str, str]], taken: str, given: str, rule: str = "") -> ContractDescriptor:
+    """A contract of messages whose fields are a type with `!` for min_len 1 and `<9` for max_len 9.
+
+    `rule` is one of the input's own that every message keeps: `cel` or `oneof`.
+    """
     package = taken.rpartition(".")[0]
     files = descriptor_pb2.FileDescriptorSet()
     for known in (*validate_pb2.DESCRIPTOR.dependencies, validate_pb2.DESCRIPTOR):
@@ -95,6 +98,12 @@ def contract(messages: Mapping[str, Mapping[str, str]], taken: str, given: str) 
         message = file.message_type.add(name=name)
         for word, stated in fields.items():
             _field(message, word, stated)
+        if rule == "cel" and taken.endswith(f".{name}"):
+            message.options.Extensions[validate_pb2.message].cel.add(id="r", message="m", expression="true")
+        if rule == "oneof" and taken.endswith(f".{name}"):
+            group = message.oneof_decl.add(name="group")
+            group.options.Extensions[validate_pb2.oneof].required = True
+            message.field[0].oneof_index = 0
     serialized = files.SerializeToString(deterministic=True)
     return ContractDescriptor.from_proto(
         agent_pb2.Contract(input_type=taken, output_type=given, descriptor_set=serialized)

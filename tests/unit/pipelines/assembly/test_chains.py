@@ -105,6 +105,7 @@ def test_a_rule_that_is_not_promised_is_no_link(mesh: Mesh) -> None:
 def test_the_line_says_why_one_was_chosen_over_its_rivals(mesh: Mesh) -> None:
     mesh.add("quick", "Document", "Keywords", {"find": 0.9}, ms=12, slots=4)
     mesh.add("slow", "Document", "Keywords", {"find": 0.9}, ms=80, slots=4)
+    mesh.add("unable", "Document", "Keywords", ms=1)
     catalog = mesh.add("drafter", "Keywords", "Draft", ms=30).catalog
     chains = find(catalog, Query("find", "r.Draft")).chains
     assert [[stage.agent.name for stage in chain.stages] for chain in chains] == [
@@ -139,6 +140,33 @@ def test_where_there_is_no_way_the_nearest_missing_link_is_named(mesh: Mesh) -> 
         "nothing turns r.Keywords into r.Draft",
         "two agents end one field short: drafter (needs title), writer (needs title)",
     )
+
+
+def test_the_agents_that_lack_the_least_are_named(mesh: Mesh) -> None:
+    mesh.add("far", "Brief", "Draft").add("near", "Outline", "Draft").add("finder", "Untitled", "Short")
+    mesh.add("keyed", "Keywords", "Keywords")
+    found = find(mesh.catalog, Query("r.Keywords", "r.Draft"))
+    assert found.missing[1] == "two agents end one field short: far (needs title), near (needs text)"
+    found = find(mesh.catalog, Query("r.Untitled", "r.Draft"))
+    assert found.missing[1].startswith("one agent ends one field short: near (needs words, "), "far lacks two"
+
+
+@pytest.mark.parametrize("rule", ["cel", "oneof"])
+def test_a_type_with_rules_on_several_fields_is_filled_whole_or_not_at_all(
+    listed: Listed, contract: Contracts, rule: str
+) -> None:
+    first = contract({"Document": TYPES["Document"], "Keywords": TYPES["Keywords"]}, "r.Document", "r.Keywords")
+    plain = contract({"Brief": TYPES["Brief"], "Draft": TYPES["Draft"]}, "r.Brief", "r.Draft")
+    ruled = contract({"Brief": TYPES["Brief"], "Draft": TYPES["Draft"]}, "r.Brief", "r.Draft", rule=rule)
+    found = []
+    for second in (plain, ruled):
+        ends = (("finder", first), ("drafter", second))
+        endpoints = [
+            listed(name, takes=made.input_type, gives=made.output_type, contract_hash=made.hash) for name, made in ends
+        ]
+        catalog = Catalog.build(endpoints, {first.hash: first, second.hash: second})
+        found.append(len(find(catalog, Query("r.Document", "r.Draft")).chains))
+    assert found == [1, 0], "what is said of several fields at once is not proved by each of them"
 
 
 def test_a_rule_that_breaks_is_named_with_its_field(mesh: Mesh) -> None:
