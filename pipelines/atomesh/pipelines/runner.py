@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import random
 import re
 import sys
@@ -25,7 +26,15 @@ from atomesh.core.context import Context, current_scope, new_request_id
 from atomesh.core.contract import known_class
 from atomesh.core.errors import AtomeshError
 from atomesh.pipelines.checkpoints import Checkpoints
-from atomesh.pipelines.errors import Interrupted, NotResumable, RunCancelled, RunExists, RunFailed, UnknownRun
+from atomesh.pipelines.errors import (
+    Interrupted,
+    NotResumable,
+    RunCancelled,
+    RunExists,
+    RunFailed,
+    StoreUnavailable,
+    UnknownRun,
+)
 from atomesh.pipelines.events import Event, Listener, RunEnded, RunStarted
 from atomesh.pipelines.metrics import PipelineMetrics
 from atomesh.pipelines.middleware import Middleware, Provider, RunObserver
@@ -34,6 +43,8 @@ from atomesh.pipelines.record import Failure, RunRecord, RunStatus, StageRecord,
 from atomesh.pipelines.running import Outcome, Run
 from atomesh.pipelines.stage import Stages
 from atomesh.pipelines.store.base import Resumption, RunStore
+
+log = logging.getLogger("atomesh.pipelines")
 
 _MAX_CONTEXT_VALUE = 4096  # bytes, as context.proto says
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # as pipeline.proto says
@@ -75,6 +86,7 @@ class Runner:
         self._runs: dict[str, Run] = {}
         self._detached: set[asyncio.Task[Outcome]] = set()
         """Durable runs, which outlive their callers."""
+        self._forgetting: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Itself."""
@@ -95,6 +107,7 @@ class Runner:
             else:
                 self.cancel(run_id)
         await asyncio.gather(*(task for task in tasks if task is not asyncio.current_task()), return_exceptions=True)
+        await asyncio.gather(*self._forgetting)
 
     @property
     def running(self) -> Mapping[str, RunRecord]:
@@ -205,6 +218,7 @@ class Runner:
             context = context or scope.child()
         wall = self._clock.wall()
         context = (context or Context.begun(wall)).with_request_id()
+        key = context.idempotency_key or run_id
         if context.idempotency_key:  # which names the run; each of its calls is another piece of work
             context = replace(context, idempotency_key="")
         if plan.spec.context:
@@ -218,7 +232,8 @@ class Runner:
         record.types = plan.types
         record.request_id, record.user_id = context.request_id, context.user_id
         series = self.metrics.of(plan.name)
-        return Run(plan, record, context, deadline, series, {"input": input}, stages, observers=self._observers)
+        values = {"input": input}
+        return Run(plan, record, context, deadline, series, values, stages, key, observers=self._observers)
 
     async def _begin_durable(self, run: Run) -> None:
         if self._checkpoints is None or self.store is None:
@@ -291,10 +306,22 @@ class Runner:
         interrupted = record.durable and record.status is RunStatus.CANCELLED and not run.cancelled
         if self.store is not None and not (interrupted or waits):
             self.store.end(record)
+            if record.durable and self._checkpoints is not None:
+                task = asyncio.create_task(self._forget(self.store, self._checkpoints, record.id), name="forget")
+                self._forgetting.add(task)
+                task.add_done_callback(self._forgetting.discard)
         if run.observers:
             run.observe("run_ended")
         if run.listener is not None:
             run.tell(RunEnded(record))
+
+    async def _forget(self, store: RunStore, checkpoints: Checkpoints, run_id: str) -> None:
+        """Lets go of a run's checkpoints once its end is on the disk; before, they are what it would go on from."""
+        try:
+            await store.flush()
+            await checkpoints.forget(run_id)
+        except StoreUnavailable as error:
+            log.warning("the checkpoints of run %s stay, though it has ended: %s", run_id, error)
 
     async def _all(self, run: Run) -> None:
         """Runs every stage, each when what it needs has ended."""

@@ -34,6 +34,8 @@ class Run:
     values: dict[str, Any]
     """The input, and the outputs of stages as they end."""
     stages: Mapping[str, StageRecord]
+    key: str
+    """What the idempotency keys of its calls begin with: its caller's own, or its id."""
     listener: Listener | None = None
     observers: Sequence[RunObserver] = ()
     resources: Mapping[str, Any] = field(default_factory=dict)

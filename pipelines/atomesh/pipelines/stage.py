@@ -24,7 +24,7 @@ from atomesh.pipelines.policy import Tries, after_failure, attempt_timeout
 from atomesh.pipelines.record import MAX_ITEM_ATTEMPTS, AttemptRecord, StageRecord, StageStatus
 from atomesh.pipelines.running import Run
 
-_MAX_KEY = 128  # bytes, as context.proto says; a run's id and a stage's are ASCII
+_MAX_KEY = 128  # bytes, as context.proto says
 
 
 @dataclass(slots=True)
@@ -96,7 +96,7 @@ class Stages:
         deadline = self._clock.now() + undoing.timeout * step.attempts
         options = CallOptions(
             timeout=undoing.timeout,
-            context=_keyed(run.context, f"{run.record.id}/{step.id}/undo"),
+            context=_keyed(run.context, f"{run.key}/{step.id}/undo"),
             version=undoing.target.version,
         )
         while True:
@@ -226,7 +226,7 @@ class Stages:
         """The agent's output, or its fallback's, with the middleware around it."""
         run, step = piece.run, piece.step
         piece.record.input_bytes += message.ByteSize()
-        context = run.context if step.idempotent else _keyed(run.context, f"{run.record.id}/{piece.key}")
+        context = run.context if step.idempotent else _keyed(run.context, f"{run.key}/{piece.key}")
         if not self._middleware:
             return await self._with_fallback(piece, message, context)
         call = StageCall(run.record, piece.record, step.target.agent, message, context, piece.item, run.resources)
@@ -343,9 +343,8 @@ class Stages:
 
 def _keyed(context: Context, key: str) -> Context:
     """The context with a key by which an agent can recognise work that it has done already."""
-    if len(key) > _MAX_KEY:
-        key = hashlib.sha256(key.encode()).hexdigest()
-    return replace(context, idempotency_key=key)
+    short = key if len(key.encode()) <= _MAX_KEY else hashlib.sha256(key.encode()).hexdigest()
+    return replace(context, idempotency_key=short)
 
 
 def _as(message: Message, wanted: type[Message]) -> Message:

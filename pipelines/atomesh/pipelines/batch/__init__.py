@@ -20,6 +20,7 @@ from atomesh.pipelines.batch.model import (
 )
 from atomesh.pipelines.batch.observer import BatchObserver, Observers, Unobserved
 from atomesh.pipelines.batch.run import BatchResult, open_batch, run_batch
+from atomesh.pipelines.batch.runs import RunExecutor
 
 __all__ = [
     "PAIRS",
@@ -42,6 +43,7 @@ __all__ = [
     "Observers",
     "Outcome",
     "Progress",
+    "RunExecutor",
     "Share",
     "Unobserved",
     "open_batch",
