@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import bench_memory, bench_mux, bench_overload
+from benchmarks import bench_batch, bench_memory, bench_mux, bench_overload
 from benchmarks._harness import prepare
 from benchmarks._real import run_bare, run_mesh
 from benchmarks._traces import Plan, make
@@ -55,3 +55,11 @@ def test_memory_is_read_on_both_sides() -> None:
     assert 20 < found["cancelled"] < 300, "about every twentieth call must be cancelled"
     assert len(found["readings"]) == 40
     assert set(bench_memory.idle(chosen, connections=True)) == {"client", "server"}
+
+
+@pytest.mark.parametrize("world", ["batch", "16"])
+def test_a_fleet_of_slots_is_filled_and_read(world: str) -> None:
+    found = bench_batch.measure(world, "short", seconds=0.5)
+    assert 0 < found["fed"] <= 1
+    assert 0 < found["all"] <= 1, "no more is busy than there are slots"
+    assert found["wait_ms"] > 0
