@@ -63,9 +63,8 @@ class Run:
         source = Source(self._files.input_file or "-")
         with contextlib.closing(source):
             await check_registry(self._settings)
-            async with open_client(self._settings, []) as mesh:
-                targets = Targets(mesh, self._settings)
-                found = None if self._agent is None else await targets.find(self._agent)
+            async with open_client(self._settings, []) as mesh, Targets(mesh, self._settings) as targets:
+                found = None if self._agent is None else await targets.find_any(self._agent)
                 with Room.opened(self._files, self._agent or PAIRS.value, source) as room:
                     await self._batch(source, targets, found, room, mesh)
                     code = self._report.tell(room, interrupted=self._interrupted)

@@ -122,7 +122,13 @@ async def opened_room(settings: Settings, *, durable: bool = False) -> AsyncIter
         runner = Runner(mesh, store=store, checkpoints=checkpoints)
         shelf = Shelf(mesh, store, SYSTEM_CLOCK, choose=finder.choose, served={})
         service = PipelineService(
-            runner, shelf, store, SYSTEM_CLOCK, find_plans=finder.find_plans, credentials=credentials
+            runner,
+            shelf,
+            store,
+            SYSTEM_CLOCK,
+            find_plans=finder.find_plans,
+            credentials=credentials,
+            guard_calls=True,  # where there is a token: whoever asked it would run pipelines with that
         )
         server.add(pipeline_pb2_grpc.add_PipelineServiceServicer_to_server, service)
         await server.start()
@@ -168,18 +174,24 @@ def read_file(name: str) -> tuple[PipelineSpec, Source, str]:
 
 
 async def named(name: str, store: RunStore) -> tuple[PipelineSpec, Source, str]:
-    """The pipeline in a file or, where there is no such file, in the store.
+    """The pipeline in a file or, where there is no such file, in the store, or one that comes with the mesh.
 
     Raises:
         UnknownPipeline, UsageMistake, PipelineInvalid: there is none, or it is wrong.
     """
-    from atomesh.pipelines import read_pipeline
+    from atomesh.pipelines import UnknownPipeline, read_pipeline
+    from atomesh.pipelines.builtin import BUILTIN, builtin
 
     if looks_like_file(name):
         return read_file(name)
-    stored = await store.get_pipeline(name)
-    spec, source = read_pipeline(stored.text, name)
-    return spec, source, stored.text
+    try:
+        text = (await store.get_pipeline(name)).text
+    except UnknownPipeline:
+        if name not in BUILTIN:
+            raise
+        text = builtin(name)
+    spec, source = read_pipeline(text, name)
+    return spec, source, text
 
 
 async def planned(room: Room, spec: PipelineSpec, source: Source) -> Plan:

@@ -88,7 +88,7 @@ def run_table(runs: list[pipeline_pb2.Run]) -> Table:
 
 def stage_table(run: pipeline_pb2.Run) -> Table:
     """One row for each stage, and one below it for each attempt that failed."""
-    table = _table(("stage", "status", "agent", "took", "waited", "attempts", "endpoint", "in / out bytes", ""))
+    table = _table(("stage", "status", "agent", "took", "waited", "ran", "attempts", "endpoint", "in / out bytes", ""))
     for stage in run.stages:
         name = StageStatus(stage.status).name.lower() if stage.status else "pending"
         marks = [stage.error, stage.reason, f"fell back to {stage.fell_back_to}" if stage.fell_back_to else ""]
@@ -101,6 +101,7 @@ def stage_table(run: pipeline_pb2.Run) -> Table:
             cell(stage.agent),
             cell(took(from_duration(stage.duration)) if ran else ""),
             cell(took(from_duration(stage.queue_wait)) if ran else ""),
+            cell(took(from_duration(stage.execution)) if ran else ""),
             cell(str(stage.attempt_count or "")),
             cell(stage.endpoint),
             cell(f"{stage.input_bytes} / {stage.output_bytes}" if ran else ""),
@@ -112,7 +113,7 @@ def stage_table(run: pipeline_pb2.Run) -> Table:
                 spent = took(from_duration(attempt.duration))
                 line = f"  attempt {attempt.number}{item}"
                 table.add_row(
-                    *(cell(text, "dim") for text in (line, attempt.outcome, attempt.agent, spent, "", "")),
+                    *(cell(text, "dim") for text in (line, attempt.outcome, attempt.agent, spent, "", "", "")),
                     *(cell(text, "dim") for text in (attempt.endpoint, "", attempt.error)),
                 )
     return table
@@ -166,6 +167,7 @@ def _stage(stage: pipeline_pb2.StageRun, reader: _Reader) -> dict[str, Any]:
         "started_at": timestamp(from_timestamp(stage.started_at)) if stage.HasField("started_at") else None,
         "seconds": from_duration(stage.duration),
         "queue_wait_seconds": from_duration(stage.queue_wait),
+        "execution_seconds": from_duration(stage.execution),
         "endpoint": stage.endpoint,
         "input_bytes": stage.input_bytes,
         "output_bytes": stage.output_bytes,

@@ -248,6 +248,7 @@ class StageRun(google.protobuf.message.Message):
     ITEMS_FIELD_NUMBER: builtins.int
     ITEMS_SKIPPED_FIELD_NUMBER: builtins.int
     ATTEMPT_COUNT_FIELD_NUMBER: builtins.int
+    EXECUTION_FIELD_NUMBER: builtins.int
     stage: builtins.str
     """The stage's id."""
     name: builtins.str
@@ -302,6 +303,10 @@ class StageRun(google.protobuf.message.Message):
     def attempts(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___StageAttempt]:
         """Its attempts; of a stage that maps those that failed, at most 100."""
 
+    @property
+    def execution(self) -> google.protobuf.duration_pb2.Duration:
+        """How long agents ran for it, by their endpoints; of all items where it maps."""
+
     def __init__(
         self,
         *,
@@ -326,9 +331,10 @@ class StageRun(google.protobuf.message.Message):
         items: builtins.int = ...,
         items_skipped: builtins.int = ...,
         attempt_count: builtins.int = ...,
+        execution: google.protobuf.duration_pb2.Duration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["duration", b"duration", "queue_wait", b"queue_wait", "started_at", b"started_at"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent", b"agent", "attempt_count", b"attempt_count", "attempts", b"attempts", "circuit_open", b"circuit_open", "duration", b"duration", "endpoint", b"endpoint", "error", b"error", "error_type", b"error_type", "fell_back_to", b"fell_back_to", "input_bytes", b"input_bytes", "items", b"items", "items_skipped", b"items_skipped", "name", b"name", "output", b"output", "output_bytes", b"output_bytes", "queue_wait", b"queue_wait", "reason", b"reason", "retries_exhausted", b"retries_exhausted", "stage", b"stage", "started_at", b"started_at", "status", b"status"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["duration", b"duration", "execution", b"execution", "queue_wait", b"queue_wait", "started_at", b"started_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["agent", b"agent", "attempt_count", b"attempt_count", "attempts", b"attempts", "circuit_open", b"circuit_open", "duration", b"duration", "endpoint", b"endpoint", "error", b"error", "error_type", b"error_type", "execution", b"execution", "fell_back_to", b"fell_back_to", "input_bytes", b"input_bytes", "items", b"items", "items_skipped", b"items_skipped", "name", b"name", "output", b"output", "output_bytes", b"output_bytes", "queue_wait", b"queue_wait", "reason", b"reason", "retries_exhausted", b"retries_exhausted", "stage", b"stage", "started_at", b"started_at", "status", b"status"]) -> None: ...
 
 Global___StageRun: typing_extensions.TypeAlias = StageRun
 

@@ -98,6 +98,8 @@ class StageRecord:
     started_at: float = 0.0
     seconds: float = 0.0
     queue_wait: float = 0.0
+    execution: float = 0.0
+    """Seconds that agents ran for it, by their own clocks."""
     endpoint: str = ""
     input_bytes: int = 0
     output_bytes: int = 0
@@ -141,6 +143,8 @@ class StageRecord:
             set_duration(proto.duration, self.seconds)
         if self.queue_wait:
             set_duration(proto.queue_wait, self.queue_wait)
+        if self.execution:
+            set_duration(proto.execution, self.execution)
         for attempt in self.attempts:
             attempt.write(proto.attempts.add())
         if self.error_type or self.reason or self.fell_back_to or self.circuit_open:

@@ -309,6 +309,7 @@ class Stages:
         attempt.endpoint = endpoint = answer.endpoint
         attempt.queue_wait = waited = reply.queue_wait + answer.waited
         record.queue_wait += waited
+        record.execution += answer.seconds
         record.output_bytes += len(answer.output)
         record.endpoint = endpoint if record.endpoint in ("", endpoint) or piece.item is None else ""
         return reply.output

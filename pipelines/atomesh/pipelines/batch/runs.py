@@ -67,7 +67,7 @@ class RunExecutor:
             outcome.output,
             next((stage.endpoint for stage in reversed(stages) if stage.endpoint), ""),
             waited,
-            max(0.0, sum(stage.seconds for stage in stages) - waited),
+            sum(stage.execution for stage in stages),
             None,
             sum(stage.attempt_count for stage in stages),
         )
