@@ -6,6 +6,7 @@ against the plan's descriptors and costs some microseconds an evaluation.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from atomesh.pipelines.references import Getter, Values, Wrong
 from atomesh.pipelines.shapes import Shape
 from atomesh.pipelines.typespace import TypeSpace
 
-_STRINGS = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
+_STRINGS = re.compile(r"""(?:\b[rRbB]{1,2})?(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 _PATH = re.compile(r"[A-Za-z_]\w*(?:\s*\.\s*[A-Za-z_]\w*)*")
 _TOKEN = re.compile(rf"{_PATH.pattern}|\d[\w.]*|\S")
 _SCALARS = {
@@ -87,8 +88,7 @@ def names_in(text: str, known: Iterable[str]) -> list[str]:
     found: set[str] = set()
     braces: list[bool] = []  # of each bracket that is open, whether it is a message's
     before = ""
-    tokens = _TOKEN.findall(_STRINGS.sub("''", text))
-    for token, after in zip(tokens, [*tokens[1:], ""], strict=True):
+    for token, after in itertools.pairwise([*_TOKEN.findall(_STRINGS.sub("''", text)), ""]):
         if token in "([{":
             braces.append(token == "{" and before != "in" and _PATH.match(before) is not None)
         elif token in ")]}":

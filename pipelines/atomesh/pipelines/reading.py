@@ -224,7 +224,7 @@ def problems_of(error: ValidationError, data: dict[str, Any], source: Source) ->
             continue
         seen.add(path)
         problems.append(source.problem(path, _words(each, path)))
-    return problems
+    return sorted(problems, key=lambda problem: problem.line or 0)
 
 
 def _named(loc: tuple[int | str, ...], stages: Any) -> Path:
