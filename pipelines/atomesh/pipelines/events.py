@@ -12,6 +12,10 @@ from atomesh.core.times import to_duration, to_timestamp
 from atomesh.pipelines.record import AttemptRecord, RunRecord, StageRecord
 from atomesh.v1 import pipeline_pb2
 
+MAX_RUN = 3 * 1024 * 1024 + 512 * 1024
+"""Bytes of a run in one message. gRPC takes 4 MiB, and the descriptors of its
+types are in the message too; half would leave out outputs that fit."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
@@ -91,4 +95,20 @@ def to_proto(event: Event, wall: float, max_output: int, *, stage_outputs: bool)
         if not stage_outputs:
             for stage in proto.run_ended.stages:
                 del stage.output[:]
+        fit(proto.run_ended)
     return proto
+
+
+def fit(run: pipeline_pb2.Run) -> None:
+    """Takes out of a run what makes it larger than MAX_RUN: outputs of stages, last ones first, then the log's end.
+
+    Its final output and its stages stay, with the sizes of what was taken out.
+    """
+    over = run.ByteSize() - MAX_RUN
+    for stage in reversed(run.stages if over > 0 else ()):
+        if stage.output and over > 0:
+            before = stage.ByteSize()
+            del stage.output[:]
+            over -= before - stage.ByteSize()
+    while over > 0 and run.error_log:
+        over -= run.error_log.pop().ByteSize()

@@ -125,6 +125,7 @@ class PipelineHost:
             self._clock,
             find_plans=self._finder.find_plans,
             credentials=server.credentials,
+            guard_calls=self._options.get("guard_calls", False),
         )
         server.add_service(pipeline_pb2_grpc.add_PipelineServiceServicer_to_server, service)
         self._server = server

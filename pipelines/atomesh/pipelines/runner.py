@@ -7,6 +7,7 @@ that run side by side are tasks of their own.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -131,10 +132,12 @@ class Runner:
 
         Raises:
             WrongType: the input is not what the pipeline takes.
-            RunExists: a run of that id is under way here.
+            RunExists: there is a run of that id, under way here or in the store.
             RunFailed: a stage failed for good; `run` is the record.
             RunCancelled: `cancel` was called.
         """
+        if run_id and self.store is not None and not plan.spec.durable:
+            await self._check_free(self.store, run_id)
         run = self._new(plan, input, timeout, context, run_id)
         run.listener = listener
         if plan.spec.durable:
@@ -234,6 +237,13 @@ class Runner:
         series = self.metrics.of(plan.name)
         values = {"input": input}
         return Run(plan, record, context, deadline, series, values, stages, key, observers=self._observers)
+
+    async def _check_free(self, store: RunStore, run_id: str) -> None:
+        """Lets an id pass that somebody gave. A store that is away stops no run, and cannot tell."""
+        with contextlib.suppress(UnknownRun, StoreUnavailable):
+            if _RUN_ID.fullmatch(run_id) and run_id not in self._runs:
+                await store.get_run(run_id)
+                raise RunExists(f"there is a run {run_id} already; name another, or leave the id out")
 
     async def _begin_durable(self, run: Run) -> None:
         if self._checkpoints is None or self.store is None:
