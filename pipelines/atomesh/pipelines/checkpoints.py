@@ -29,3 +29,7 @@ class Checkpoints(Protocol):
             Whatever `work` raises: that is not kept, a later resumption tries again.
         """
         ...
+
+    async def forget(self, run_id: str) -> None:
+        """Deletes all that is kept of a run which has ended, and whose end is on the disk. Raises StoreUnavailable."""
+        ...

@@ -21,6 +21,11 @@ from atomesh.pipelines.errors import StoreUnusable
 APPLICATION_ID = 0x41544D50  # "ATMP"
 VERSION = 1
 
+CHECKED = 64 * 1024 * 1024
+"""Bytes of a SQLite file that is checked whole when it is opened, which takes up
+to half a second. `atomesh runs ls` on a larger one would wait for it each time;
+there damage is told where it is met."""
+
 _MAGIC = b"SQLite format 3\0"  # https://sqlite.org/fileformat2.html#magic_header_string
 _LOCK = 0x41544D50
 """Of PostgreSQL's advisory locks: two processes that make the tables at once would both fail."""
@@ -131,6 +136,9 @@ def _check_sqlite(connection: sa.Connection, name: str) -> None:
         raise StoreUnusable(
             f"{name} is not a store of runs (another program's SQLite file); move it away or name another place"
         )
+    pages, size = (connection.exec_driver_sql(f"PRAGMA {what}").scalar_one() for what in ("page_count", "page_size"))
+    if pages * size > CHECKED:
+        return
     complaint = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
     if complaint != "ok":
         raise damaged(name, str(complaint))
