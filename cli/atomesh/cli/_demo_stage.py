@@ -14,6 +14,7 @@ from typing import Any, Self
 from prometheus_client import CollectorRegistry
 
 from atomesh.balancer import Client, ClientMetrics
+from atomesh.cli._batch_view import View as BatchView
 from atomesh.cli._demo_view import Row, View
 from atomesh.cli._demo_work import TEXT, Tally, documents, push, quantile
 from atomesh.cli._errors import CliError, ExitCode
@@ -40,6 +41,8 @@ class Stage:
         self._rows: list[Row] = []
         self._view = View(self._tally, self._rows, self._elapsed, silent=silent)
         self._agents: list[Child] = []
+        self._others: list[Child] = []
+        self._silent = silent
         self._registry: Child | None = None
         self._client: Client | None = None
         self._metrics = ClientMetrics(CollectorRegistry())
@@ -65,7 +68,7 @@ class Stage:
         if self._client is not None:
             await self._client.close()
         await self._http.stop()
-        await asyncio.gather(*(child.stop() for child in self._agents))
+        await asyncio.gather(*(child.stop() for child in (*self._agents, *self._others)))
         if self._registry is not None:
             await self._registry.stop()
         self._directory.cleanup()
@@ -102,6 +105,42 @@ class Stage:
                 showing.cancel()
                 await asyncio.gather(showing, return_exceptions=True)
             self._look()
+
+    async def file(self, total: int) -> dict[str, Any]:
+        """The second act: a batch through a pipeline while an archive that must not run twice is killed; the account."""
+        from atomesh.cli._demo_archive import Archive
+        from atomesh.cli._demo_batch import file_all
+
+        if self._client is None or self._registry is None:
+            raise RuntimeError("the stage is not open yet")
+        journal = self._journal()
+        archives = [self._archive(number) for number in (1, 2)]
+        await asyncio.gather(*(archive.start() for archive in archives))
+        live = self._live()
+        kills = {total // 3: (archives[0], "the archive"), total // 2: (live[0][1], "the text agent")}
+
+        def reached(done: int) -> None:
+            if (kill := kills.pop(done, None)) is not None:
+                child, what = kill
+                child.kill()
+                self._view.say(f"SIGKILL for {what} at {child.address}, document {done} of {total}")
+
+        with BatchView(None if self._silent else total, bar=not self._silent) as view:
+            shown = (lambda progress: None) if self._silent else view.show
+            filing = await file_all(self._client, total, journal, reached, shown)
+        return filing.account(journal, Archive.slots)
+
+    def _journal(self) -> Path:
+        journal = Path(self._directory.name, "journal")
+        journal.mkdir()
+        return journal
+
+    def _archive(self, number: int) -> Child:
+        registry = self._registry.address if self._registry is not None else ""
+        place = "atomesh.cli._demo_archive:Archive"
+        child = self._child(f"archive-{number}", ["serve", place, "--registry", registry])
+        self._others.append(child)
+        return child
 
     async def _kill(self, child: Child, row: Row) -> None:
         await self._tally.until(self._tally.total // 3)

@@ -76,6 +76,11 @@ class View:
         if self._live is None and not self._silent:
             say(line)
 
+    def say(self, text: str) -> None:
+        """Something happened after the picture was done."""
+        if not self._silent:
+            say(text)
+
     def refresh(self) -> None:
         """Shows things as they are now."""
         tally, seconds = self._tally, self._clock()

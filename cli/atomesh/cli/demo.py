@@ -31,7 +31,9 @@ def demo(
     A registry and three text agents as processes of their own, on free ports of
     this machine and with their data in a temporary directory; a client in this
     process. At a third one endpoint is killed, at half another is drained and a
-    new one joins. Ends with what happened; exit code 0 only if nothing was lost.
+    new one joins. Then a third as many go through a pipeline as a batch, and two more
+    endpoints are killed, one of an agent that must not run twice. Ends with what
+    happened; exit code 0 only if nothing was lost and nothing done twice.
 
     \b
     atomesh demo
@@ -51,7 +53,7 @@ async def _demo(documents: int, *, keep: bool, as_json: bool) -> int:
 
     with Signals() as signals:
         async with Stage(documents, silent=as_json) as stage:
-            playing = asyncio.create_task(_play(stage, as_json=as_json, keep=keep))
+            playing = asyncio.create_task(_play(stage, documents, as_json=as_json, keep=keep))
             stopped = asyncio.create_task(signals.came.wait())
             try:
                 await asyncio.wait([playing, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -68,21 +70,33 @@ async def _demo(documents: int, *, keep: bool, as_json: bool) -> int:
                 await asyncio.gather(playing, stopped, return_exceptions=True)
 
 
-async def _play(stage: Stage, *, as_json: bool, keep: bool) -> bool:
+async def _play(stage: Stage, documents: int, *, as_json: bool, keep: bool) -> bool:
     """The whole piece; whether it went as it should."""
     from atomesh.cli._demo_view import show_report
 
     if not as_json:
         say("starting a registry and three text agents, each a process of its own ...")
+    from atomesh.cli._demo_batch import told
+
     ready = await stage.open()
     if not as_json:
         say(ready)
     await stage.play()
     report = stage.report()
+    if not as_json:
+        show_report(report)
+        say("")
+        say(
+            "now a pipeline over the documents: summary, then mood and keywords, then filed by an agent that must not run twice"
+        )
+    report["pipeline"] = filed = await stage.file(max(1000, documents // 3))
+    report["ok"] = report["ok"] and not filed["problems"]
     if as_json:
         say_json(report)
         return bool(report["ok"])
-    show_report(report)
+    say(told(filed))
+    for problem in filed["problems"]:
+        say(f"  problem: {problem}")
     say("")
     how_long = "until Ctrl-C" if keep else "ended with the demo; --keep keeps all running"
     say(f"metrics ({how_long}):")

@@ -149,6 +149,9 @@ async def test_the_demo_loses_nothing(atomesh: Callable[..., Any]) -> None:
     assert (report["failures"], report["wrong"], report["checked"]) == (0, 0, 1000)
     assert [row["became"] for row in report["endpoints"]] == ["killed", "drained", "serving", "serving"]
     assert all(row["calls"] for row in report["endpoints"]), "every endpoint took part"
+    filed = report["pipeline"]
+    assert (filed["twice"], filed["lost"], filed["problems"]) == (0, 0, []), "an agent that must not run twice did not"
+    assert filed["filed"] + filed["cut_off"] == filed["documents"] == 1000
 
 
 async def test_with_tls_and_a_token_strangers_are_told_what_they_lack(
