@@ -54,6 +54,8 @@ class Mapper:
             return converted(found.get, target)
         if _is_expression(value):
             return converted(self._expression(value[CEL], wanted, scope), target)
+        if (kind := str(target.full_name)) in JSON_TYPES or (kind in WRAPPERS and not isinstance(value, dict)):
+            return self._json(value, target)
         if not isinstance(value, dict):
             raise Wrong(f"expected fields of {target.full_name}, a reference or an expression, not {value!r:.60}")
         made = message_factory.GetMessageClass(target)
@@ -102,6 +104,16 @@ class Mapper:
         raise Wrong(f"{value!r:.60} has no type of its own; name an output_type")
 
     # -- inside --------------------------------------------------------------
+
+    @staticmethod
+    def _json(value: Any, target: Any) -> Getter:
+        """What gives a message that has a JSON form of its own, such as Struct, from a literal."""
+        if not _is_literal(value):
+            raise Wrong(f"{target.full_name} is filled whole, by a literal, a reference or an expression")
+        made = message_factory.GetMessageClass(target)
+        fixed = made()
+        _parse(fixed, value, Shape(message=target))
+        return lambda values: made.FromString(fixed.SerializeToString())
 
     def _expression(self, text: Any, wanted: Shape, scope: Mapping[str, Shape]) -> Getter:
         shape, get = self._expressions.compile(str(text), scope)
@@ -232,11 +244,17 @@ def _member(target: Any, name: str) -> Any:
 
 
 def _set_literal(message: Any, member: Any, item: Any) -> None:
+    wrapped = str(member.containing_type.full_name) in WRAPPERS  # whose JSON is that of the scalar in it
+    _parse(message, item if wrapped else {member.name: item}, of_field(member), item)
+
+
+def _parse(message: Any, value: Any, shape: Shape, item: Any = None) -> None:
     try:
-        json_format.ParseDict({member.name: _unescaped(item)}, message, descriptor_pool=member.file.pool)
+        json_format.ParseDict(_unescaped(value), message, descriptor_pool=message.DESCRIPTOR.file.pool)
     except (json_format.ParseError, TypeError, ValueError) as error:
-        said = " ".join(str(error).split()).rstrip(".")
-        raise Wrong(f"{item!r:.60} does not fit {of_field(member)} ({said[-160:]})") from None
+        why = " ".join(str(error).split()).rstrip(".")
+        shown = value if item is None else item
+        raise Wrong(f"{shown!r:.60} does not fit {shape} ({why[-160:]})") from None
 
 
 def _cel_misfit(given: Shape, wanted: Shape) -> str:

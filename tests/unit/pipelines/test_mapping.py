@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from google.protobuf import any_pb2, duration_pb2, struct_pb2, timestamp_pb2, wrappers_pb2
 
+from atomesh.core.contract import describe
 from atomesh.pipelines.dynamic import MappingFailed
 from atomesh.pipelines.expressions import ExpressionFailed, names_in
 from atomesh.pipelines.mapping import roots
@@ -437,3 +438,33 @@ def test_the_names_that_a_mapping_reads_are_found(lab: Any) -> None:
 )
 def test_names_in_an_expression_are_variables_and_no_messages_or_fields(text: str, used: str) -> None:
     assert "".join(names_in(text, "abcd")) == used
+
+
+def test_agents_that_take_or_give_a_struct_or_a_wrapper_are_filled_as_their_json_is(lab: Any) -> None:
+    lab.contracts["free"] = describe(struct_pb2.Struct, struct_pb2.Struct)
+    lab.contracts["word"] = describe(wrappers_pb2.StringValue, wrappers_pb2.StringValue)
+    try:
+        plan = lab.of(
+            {"id": "a", "agent": "word"},
+            {"id": "b", "agent": "free", "input": {"x": [1, "$$y"]}},
+            {"id": "c", "agent": "free", "input": {"$cel": "{'word': a, 'more': b.x}"}},
+            {"id": "d", "agent": "word", "input": {"value": "lit"}},
+            {"id": "e", "agent": "word", "input": "plain"},
+            {"id": "f", "agent": "word", "input": {"value": "$a.value"}},
+            {"id": "g", "agent": "word", "input": {"$cel": "string(b.x[0]) + a"}},
+            {"id": "h", "agent": "word", "input": {"value": {"$cel": "b.x[1]"}}},
+        )
+        assert lab.wrong({"id": "a", "agent": "word"}, {"id": "b", "agent": "free", "input": {"x": "$a.value"}}) == [
+            "stages.b.input: google.protobuf.Struct is filled whole, by a literal, a reference or an expression"
+        ]
+    finally:
+        del lab.contracts["free"], lab.contracts["word"]
+    steps = {step.id: step for step in plan.steps}
+    struct: Any = steps["b"].fill({})
+    assert struct["x"][1] == "$y"
+    values = {"a": plan.contract.input(value="w"), "b": struct}
+    assert dict(steps["c"].fill(values))["word"] == "w"
+    assert [steps[name].fill(values).value for name in "defgh"] == ["lit", "plain", "w", "1w", "$y"]
+    first = steps["b"].fill({})
+    first["x"] = "changed"
+    assert steps["b"].fill({})["x"][0] == 1

@@ -1,0 +1,151 @@
+"""Undoing what went well before a stage failed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from google.protobuf.wrappers_pb2 import StringValue
+
+from atomesh.agents import AgentFailed
+from atomesh.pipelines import RunCancelled, RunRecord, RunStatus
+
+Worlds = Callable[..., Any]
+
+
+def stage(name: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "agent": name, "undo": {"agent": "undo", "input": {"value": f"${name}.value"}}, **more}
+
+
+def statuses(record: RunRecord) -> dict[str, str]:
+    return {stage.stage: stage.status.name for stage in record.stages}
+
+
+async def broken(value: str, context: Any) -> None:
+    raise AgentFailed(f"{value} cannot be done", reason="NO")
+
+
+async def test_stages_are_undone_newest_first_with_what_they_gave(world: Worlds) -> None:
+    async with world() as w:
+        for name in "abc":
+            await w.agent(name)
+        await w.agent("d", broken)
+        undo = await w.agent("undo")
+        record = await w.fails(stage("a"), stage("b"), stage("c", undo=None), stage("d", on_error="compensate"))
+        assert undo.values == ["x>a>b", "x>a"], "newest first, and only those that say how"
+        assert statuses(record) == {"a": "COMPENSATED", "b": "COMPENSATED", "c": "SUCCESS", "d": "FAILED"}
+        assert record.status is RunStatus.FAILED
+        assert [execution.context.idempotency_key for execution in undo.seen] == [
+            f"{record.id}/b/undo",
+            f"{record.id}/a/undo",
+        ]
+
+
+async def test_nothing_is_undone_where_the_stage_that_failed_does_not_ask_for_it(world: Worlds) -> None:
+    async with world() as w:
+        await w.agent("a")
+        await w.agent("b", broken)
+        undo = await w.agent("undo")
+        record = await w.fails(stage("a"), stage("b"))
+        assert undo.seen == []
+        assert statuses(record) == {"a": "SUCCESS", "b": "FAILED"}
+
+
+async def test_an_undo_that_fails_keeps_no_other_from_its_turn(world: Worlds) -> None:
+    async with world() as w:
+
+        async def refuse(value: str, context: Any) -> None:
+            if value.endswith("b"):
+                await broken(value, context)
+
+        for name in "ab":
+            await w.agent(name)
+        await w.agent("c", broken)
+        undo = await w.agent("undo", refuse)
+        record = await w.fails(stage("a"), stage("b"), stage("c", on_error="compensate"))
+        assert undo.values == ["x>a>b", "x>a"]
+        assert statuses(record) == {"a": "COMPENSATED", "b": "SUCCESS", "c": "FAILED"}
+        assert record.stages[1].reason == "not undone: x>a>b cannot be done"
+        assert [(entry.stage, entry.type) for entry in record.log] == [("c", "NO"), ("b.undo", "NO")]
+        assert record.failure is not None
+        assert record.failure.stage == "c", "what failed first is why the run failed"
+
+
+async def test_an_undo_is_tried_as_often_as_its_stage_where_it_may_run_twice(world: Worlds) -> None:
+    async with world() as w:
+        left = [7]
+
+        async def later(value: str, context: Any) -> None:
+            left[0] -= 1
+            if left[0] > 0:
+                raise AgentFailed("not now", retryable=True)
+
+        await w.agent("a")
+        await w.agent("b", broken)
+        await w.agent("undo", later, idempotent=True)
+        record = await w.fails(stage("a"), stage("b", on_error="compensate"))
+        assert statuses(record)["a"] == "COMPENSATED"
+        assert {entry.stage for entry in record.log} == {"b", "a.undo"}
+
+
+async def test_branches_in_flight_are_cancelled_first_and_those_that_went_well_undone_by_when_they_ended(
+    world: Worlds,
+) -> None:
+    async with world() as w:
+        await w.agent("slow", seconds=2.0)
+        await w.agent("fast", seconds=1.0)
+        flying = await w.agent("flying", seconds=100.0)
+
+        async def late(value: str, context: Any) -> None:
+            await w.clock.sleep(5.0)
+            await broken(value, context)
+
+        await w.agent("late", late)
+        undo = await w.agent("undo")
+        names = ("slow", "fast", "flying", "late")
+        stages = [stage(name, input="$input", on_error="compensate" if name == "late" else "stop") for name in names]
+        record = await w.fails(*stages)
+        assert undo.values == ["x>slow", "x>fast"]
+        assert flying.outcomes == ["cancelled"]
+        assert flying.seen[0].ended <= undo.seen[0].begun
+        assert statuses(record) == {
+            "slow": "COMPENSATED",
+            "fast": "COMPENSATED",
+            "flying": "CANCELLED",
+            "late": "FAILED",
+        }
+
+
+async def test_what_was_skipped_is_not_undone(world: Worlds) -> None:
+    async with world() as w:
+        await w.agent("a", broken)
+        await w.agent("b", broken)
+        undo = await w.agent("undo")
+        record = await w.fails(stage("a", on_error="skip"), stage("b", on_error="compensate"))
+        assert undo.seen == []
+        assert statuses(record) == {"a": "SKIPPED", "b": "FAILED"}
+
+
+async def test_a_run_that_is_out_of_time_is_undone_all_the_same(world: Worlds) -> None:
+    async with world() as w:
+        await w.agent("a")
+        await w.agent("b", seconds=100.0)
+        undo = await w.agent("undo", seconds=3.0)
+        record = await w.fails(stage("a"), stage("b", on_error="compensate"), timeout=5.0)
+        assert undo.outcomes == ["done"], "what was done must not stay because time is up"
+        assert statuses(record) == {"a": "COMPENSATED", "b": "FAILED"}
+        assert record.seconds == pytest.approx(8.0, abs=0.1)
+
+
+async def test_a_run_that_is_cancelled_is_not_undone(world: Worlds) -> None:
+    async with world() as w:
+        await w.agent("a")
+        await w.agent("b", seconds=100.0)
+        undo = await w.agent("undo")
+        plan, runner = await w.plan(stage("a"), stage("b", on_error="compensate")), w.runner()
+        w.later(1.0, lambda: runner.cancel("one"))
+        with pytest.raises(RunCancelled) as caught:
+            await runner.run(plan, StringValue(value="x"), run_id="one")
+        assert undo.seen == []
+        assert statuses(caught.value.run) == {"a": "SUCCESS", "b": "CANCELLED"}
