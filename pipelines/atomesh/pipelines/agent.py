@@ -14,7 +14,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from atomesh.agents import Agent, ExecutionContext, StreamingAgent
+from atomesh.agents import Agent, AgentFailed, ExecutionContext, StreamingAgent
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.pipelines.errors import RunCancelled, RunFailed, trace
 from atomesh.pipelines.events import RunEnded, to_proto
@@ -26,6 +26,8 @@ from atomesh.v1 import pipeline_pb2
 RUN_ID, STATUS, STAGES = "run_id", "run_status", "run_stages"
 """Keys of the notes in a reply."""
 _LONGEST = 1024  # bytes of a note, as agent.proto says
+RUN_CANCELLED = "RUN_CANCELLED"
+"""The reason of the error that a caller gets whose run somebody else cancelled."""
 PIPELINE_LABEL = "atomesh-pipeline"
 """The label of endpoints that are pipelines; its value is the pipeline's version."""
 
@@ -39,6 +41,9 @@ def pipeline_agent(plan: Plan, runner: Callable[[], Runner], clock: Clock = SYST
         except RunFailed as error:
             _note(context, error.run)
             raise
+        except RunCancelled as error:
+            _note(context, error.run)
+            raise _cancelled(error.run) from error
         _note(context, outcome.record)
         return _as(outcome.output, plan.contract.output)
 
@@ -52,7 +57,7 @@ def pipeline_agent(plan: Plan, runner: Callable[[], Runner], clock: Clock = SYST
             raise RuntimeError("a run ended without a word")
         _note(context, ended)
         if ended.status is RunStatus.CANCELLED:
-            raise RunCancelled(f"run {ended.id} was cancelled", ended)
+            raise _cancelled(ended)
         if ended.output is None:
             raise RunFailed(ended)
         yield ended.output
@@ -75,6 +80,11 @@ def pipeline_agent(plan: Plan, runner: Callable[[], Runner], clock: Clock = SYST
     made = types.new_class("PipelineAgent", (base,), {}, lambda body: body.update(attributes))
     agent: Agent[Any, Any] = made()
     return agent
+
+
+def _cancelled(run: RunRecord) -> AgentFailed:
+    """The end of a run that somebody cancelled, to its caller, who did not: no fault of the endpoint's."""
+    return AgentFailed(f"run {run.id} of {run.pipeline} was cancelled", reason=RUN_CANCELLED, details=trace(run))
 
 
 def _note(context: ExecutionContext, run: RunRecord) -> None:

@@ -165,7 +165,8 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def open_world(clock: VirtualClock, **client: Any) -> AsyncIterator[World]:
+async def open_world(**client: Any) -> AsyncIterator[World]:
+    clock = VirtualClock(loop=asyncio.get_running_loop())  # a server's watchdog reads it from a thread
     async with contextlib.AsyncExitStack() as stack:
         network = MemoryNetwork(random.Random(1), profile=LinkProfile(LATENCY, 0.0))
         there, here = network.host("registry"), network.host("client")
@@ -181,4 +182,5 @@ async def open_world(clock: VirtualClock, **client: Any) -> AsyncIterator[World]
 @pytest.fixture
 def world(virtual_clock: VirtualClock) -> Callable[..., contextlib.AbstractAsyncContextManager[World]]:
     """`async with world() as w:`, a mesh without agents yet."""
-    return lambda **client: open_world(virtual_clock, **client)
+    del virtual_clock  # it is asked for to be on such a loop
+    return open_world
