@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from atomesh.agents.served import ServedAgent
 from atomesh.core.clock import Clock
@@ -70,6 +70,8 @@ class Drainer:
         self._left: set[str] = set()
         self.done = asyncio.Event()
         """Set once all have drained."""
+        self.beside: list[Callable[[], Awaitable[None]]] = []
+        """Each returns once what the process does beside its agents has ended; the drain of the last agent waits for it."""
 
     def state(self, agent: str) -> State:
         """Whether the agent takes calls."""
@@ -127,6 +129,8 @@ class Drainer:
             async with asyncio.timeout(grace):
                 for served in agents:
                     await served.idle()
+                for idle in self.beside if State.SERVING not in self._states.values() else ():
+                    await idle()
                 return
         cut = sum(served.cancel_running(f"cut off by a drain after {grace:g} s") for served in agents)
         log.warning("%d executions had not ended after %g s and were cut off", cut, grace)

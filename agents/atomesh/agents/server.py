@@ -7,7 +7,7 @@ import os
 import platform
 import random
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib import metadata
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -32,6 +32,7 @@ from atomesh.agents.spec import AgentOptions, AgentSpec, resolve
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.endpoint import State
 from atomesh.core.errors import InvalidArgument
+from atomesh.rpc.credentials import Credentials
 from atomesh.rpc.http import HttpServer, Page, metrics_page
 from atomesh.rpc.metrics import GrpcMetrics
 from atomesh.rpc.network import GRPC_NETWORK, Network
@@ -122,9 +123,19 @@ class AgentServer:
         """Why the registry does not take agents of this process; empty where it takes all, or is not there."""
         return self._registrar.refusals if self._registrar is not None else ()
 
-    def add_service(self, add_to_server: Callable[[Any, Any], None], servicer: object) -> None:
-        """Serves a gRPC service beside the agents: `add_service(add_XServicer_to_server, servicer)`, before `start`."""
+    def add_service(
+        self,
+        add_to_server: Callable[[Any, Any], None],
+        servicer: object,
+        idle: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Serves a gRPC service beside the agents: `add_service(add_XServicer_to_server, servicer)`, before `start`.
+
+        A drain of all agents waits, within its grace, until `idle` returns.
+        """
         self._server.add(add_to_server, servicer)
+        if idle is not None:
+            self._drainer.beside.append(idle)
 
     def state(self, agent: str) -> State:
         """Whether the agent takes calls."""

@@ -103,6 +103,8 @@ class PipelineHost:
             raise InvalidArgument("no pipeline to serve; name a file, or store one with `atomesh pipeline add FILE`")
         plans: dict[str, Plan] = {}
         for spec, source in self._pipelines:
+            if spec.name in plans:
+                raise InvalidArgument(f"two pipelines here are named {spec.name}; give each a name of its own")
             plans[spec.name] = await plan_pipeline(self._mesh, spec, source, choose=self._finder.choose)
         server = AgentServer(
             [pipeline_agent(plan, lambda: self.runner, self._clock) for plan in plans.values()], **self._options
@@ -126,13 +128,19 @@ class PipelineHost:
             find_plans=self._finder.find_plans,
             credentials=server.credentials,
             guard_calls=self._options.get("guard_calls", False),
+            draining=self._draining,
         )
-        server.add_service(pipeline_pb2_grpc.add_PipelineServiceServicer_to_server, service)
+        server.add_service(pipeline_pb2_grpc.add_PipelineServiceServicer_to_server, service, service.idle)
         self._server = server
         await server.start()
         runner.owner = str(this_process(server.address))
         if self._checkpoints is not None:
             self.resumed = await service.resume_all()
+
+    def _draining(self, pipeline: str) -> bool:
+        """Whether that pipeline is out of service here; one that is not served ends with the last that is."""
+        agents = self.server.agents
+        return all(agents[name].admission.draining for name in ([pipeline] if pipeline in agents else agents))
 
     async def stop(self) -> None:
         """Ends at once; durable runs can be resumed. Drain the server first where nothing may be lost."""

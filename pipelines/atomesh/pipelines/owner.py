@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+_GIVEN_UP = "nobody, after "
 _FORM = re.compile(
     r"(?:(?P<address>\S+) )?\(?pid (?P<pid>\d{1,10}) on (?P<host>\S+?)(?:, since (?P<stamp>[\w.-]+))?\)?"
 )
@@ -67,7 +68,14 @@ class Host:
     """When the process with an id began, in the kernel's ticks; empty: there is none."""
 
 
+def given_up(owner: str) -> str:
+    """What stands for the owner of a run that its owner gave up."""
+    return owner if owner.startswith(_GIVEN_UP) else _GIVEN_UP + owner
+
+
 def owner_gone(owner: str, here: Host) -> bool | None:
-    """Whether the process in the text is no more; None where that cannot be told."""
+    """Whether the process in the text is no more, or gave the run up; None where that cannot be told."""
+    if owner.startswith(_GIVEN_UP):
+        return True
     known = Owner.parse(owner)
     return known.is_gone(here) if known is not None else None

@@ -13,7 +13,7 @@ import logging
 import random
 import re
 import sys
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -87,7 +87,7 @@ class Runner:
         self._runs: dict[str, Run] = {}
         self._detached: set[asyncio.Task[Outcome]] = set()
         """Durable runs, which outlive their callers."""
-        self._forgetting: set[asyncio.Task[None]] = set()
+        self._tidying: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Itself."""
@@ -108,7 +108,7 @@ class Runner:
             else:
                 self.cancel(run_id)
         await asyncio.gather(*(task for task in tasks if task is not asyncio.current_task()), return_exceptions=True)
-        await asyncio.gather(*self._forgetting)
+        await asyncio.gather(*self._tidying)
 
     @property
     def running(self) -> Mapping[str, RunRecord]:
@@ -174,12 +174,20 @@ class Runner:
             NotResumable: there are no checkpoints here.
             As `run`.
         """
-        if self._checkpoints is None:
-            raise NotResumable("this process keeps no checkpoints; resume the run where durable pipelines run")
+        self.check_resumes()
         message = plan.contract.input.FromString(resumption.input.value)
         run = self._new(plan, message, None, Context.from_proto(resumption.context), resumption.run_id)
         run.listener, run.repeat_interrupted, run.record.durable = listener, repeat_interrupted, True
         return await self._detach(run)
+
+    def check_resumes(self) -> None:
+        """Returns where runs can be resumed; to be asked before one is claimed.
+
+        Raises:
+            NotResumable: there are no checkpoints here.
+        """
+        if self._checkpoints is None:
+            raise NotResumable("this process keeps no checkpoints; resume the run where durable pipelines run")
 
     def cancel(self, run_id: str) -> None:
         """Cancels a run: what is in flight downstream is cancelled at once.
@@ -294,9 +302,9 @@ class Runner:
                 raise  # it is the caller who is cancelled, or it as well
             raise RunCancelled(f"run {record.id} was cancelled", record) from error
         except Interrupted:
-            record.status = (
-                RunStatus.RUNNING
-            )  # as far as its caller goes it waits: to be resumed, this time with a word
+            record.status = RunStatus.RUNNING  # it waits: to be resumed, by whoever has a word to say
+            if self.store is not None:
+                await self._give_up(self.store, record)
             raise
         except AtomeshError as error:
             self._blame(run, error)
@@ -309,7 +317,7 @@ class Runner:
         record, waits = run.record, isinstance(sys.exception(), Interrupted)
         if not (record.status.ended or waits):  # what no error of the mesh is: a mistake in a provider, or here
             record.status = RunStatus.FAILED
-        record.seconds, record.ended_at = self._clock.now() - begun, self._clock.wall()
+        record.seconds, record.ended_at = self._clock.now() - begun, 0.0 if waits else self._clock.wall()
         del self._runs[record.id]
         run.series.running -= 1
         run.series.run_ended(record)
@@ -317,13 +325,25 @@ class Runner:
         if self.store is not None and not (interrupted or waits):
             self.store.end(record)
             if record.durable and self._checkpoints is not None:
-                task = asyncio.create_task(self._forget(self.store, self._checkpoints, record.id), name="forget")
-                self._forgetting.add(task)
-                task.add_done_callback(self._forgetting.discard)
+                self._afterwards(self._forget(self.store, self._checkpoints, record.id))
+        elif self.store is not None and interrupted:
+            self._afterwards(self._give_up(self.store, record))
         if run.observers:
             run.observe("run_ended")
         if run.listener is not None:
             run.tell(RunEnded(record))
+
+    def _afterwards(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name="after a run")
+        self._tidying.add(task)
+        task.add_done_callback(self._tidying.discard)
+
+    async def _give_up(self, store: RunStore, record: RunRecord) -> None:
+        """Whoever can go on with a durable run may have it, though this process lives."""
+        try:
+            await store.release(record.id, record.owner)
+        except StoreUnavailable as error:
+            log.warning("run %s stays this process's, which does not go on with it: %s", record.id, error)
 
     async def _forget(self, store: RunStore, checkpoints: Checkpoints, run_id: str) -> None:
         """Lets go of a run's checkpoints once its end is on the disk; before, they are what it would go on from."""

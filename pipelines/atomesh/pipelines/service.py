@@ -12,7 +12,7 @@ import grpc.aio
 from atomesh.core.clock import Clock
 from atomesh.core.context import Context
 from atomesh.core.contract import unpack
-from atomesh.core.errors import AtomeshError
+from atomesh.core.errors import AtomeshError, Draining
 from atomesh.core.times import from_timestamp, set_duration, to_timestamp
 from atomesh.pipelines import plan as plans
 from atomesh.pipelines.errors import NotResumable, RunCancelled, RunFailed, UnknownRun
@@ -21,7 +21,7 @@ from atomesh.pipelines.record import RunStatus
 from atomesh.pipelines.runner import Runner
 from atomesh.pipelines.running import Outcome
 from atomesh.pipelines.shelf import Shelf
-from atomesh.pipelines.store.base import MAX_OUTPUT, RunStore
+from atomesh.pipelines.store.base import MAX_OUTPUT, Resumption, RunStore
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.tasks import Tasks
 from atomesh.v1 import pipeline_pb2, pipeline_pb2_grpc
@@ -46,8 +46,12 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
         find_plans: FindPlans,
         credentials: Credentials = PLAINTEXT,
         guard_calls: bool = False,
+        draining: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`find_plans` answers Plan. `guard_calls`: to run pipelines, and to see what came of it, needs the token too."""
+        """`find_plans` answers Plan; `draining` says whether a pipeline is out of service.
+
+        `guard_calls`: to run pipelines, and to see what came of it, needs the token too.
+        """
         self._runner = runner
         self._shelf = shelf
         self._store = store
@@ -55,17 +59,25 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
         self._find_plans = find_plans
         self._credentials = credentials
         self._guard_calls = guard_calls
+        self._draining = draining
         self._tasks = Tasks()
+        self._under_way: set[asyncio.Task[AtomeshError | None]] = set()
 
     async def close(self) -> None:
         """Ends the durable runs that nobody follows any more; they can be resumed."""
         await self._tasks.cancel()
+
+    async def idle(self) -> None:
+        """Returns once no run is under way that was begun or resumed here."""
+        while self._under_way:
+            await asyncio.wait(self._under_way)
 
     async def Run(  # noqa: N802 # gRPC's name
         self, request: pipeline_pb2.RunRequest, context: _Context
     ) -> AsyncIterator[pipeline_pb2.RunResponse]:
         """Runs a pipeline and tells of it."""
         self._check_caller(context)
+        self._check_serving(request.pipeline)
         plan = await self._shelf.plan(request.pipeline)
         message = unpack(request.input, plan.contract.input)
         said = Context.from_proto(request.context) if request.HasField("context") else None
@@ -85,10 +97,10 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
     ) -> AsyncIterator[pipeline_pb2.ResumeRunResponse]:
         """Goes on with an interrupted run."""
         self._credentials.check_token(context.invocation_metadata())
+        self._check_serving("")
         if request.run_id in self._runner.running:
             raise NotResumable(f"run {request.run_id} is under way here")
-        resumption = await self._store.claim(request.run_id, self._runner.owner)
-        plan = await self._shelf.of_json(resumption.spec)
+        plan, resumption = await self._claimed(request.run_id)
 
         def run(listener: Callable[[Event], None]) -> Awaitable[Outcome]:
             return self._runner.resume(
@@ -106,11 +118,10 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
             if not run.durable or run.id in self._runner.running:
                 continue
             try:
-                resumption = await self._store.claim(run.id, self._runner.owner)
-                plan = await self._shelf.of_json(resumption.spec)
+                plan, resumption = await self._claimed(run.id)
             except AtomeshError:
                 continue  # somebody else's, or its agents are away: `runs resume` says so to whoever asks
-            self._tasks.spawn(_ended(self._runner.resume(plan, resumption)), f"run {run.id}")
+            self._begin(self._runner.resume(plan, resumption), f"run {run.id}")
             resumed += 1
         return resumed
 
@@ -162,16 +173,16 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
     async def GetPipeline(  # noqa: N802 # gRPC's name
         self, request: pipeline_pb2.GetPipelineRequest, context: _Context
     ) -> pipeline_pb2.GetPipelineResponse:
-        """One stored pipeline."""
+        """One pipeline, served or stored."""
         del context
-        return pipeline_pb2.GetPipelineResponse(pipeline=await self._store.get_pipeline(request.name))
+        return pipeline_pb2.GetPipelineResponse(pipeline=await self._shelf.get(request.name))
 
     async def ListPipelines(  # noqa: N802 # gRPC's name
         self, request: pipeline_pb2.ListPipelinesRequest, context: _Context
     ) -> pipeline_pb2.ListPipelinesResponse:
-        """All stored pipelines."""
+        """All pipelines, served or stored."""
         del request, context
-        return pipeline_pb2.ListPipelinesResponse(pipelines=await self._store.list_pipelines())
+        return pipeline_pb2.ListPipelinesResponse(pipelines=await self._shelf.list())
 
     async def DeletePipeline(  # noqa: N802 # gRPC's name
         self, request: pipeline_pb2.DeletePipelineRequest, context: _Context
@@ -213,6 +224,27 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
         if self._guard_calls:
             self._credentials.check_token(context.invocation_metadata())
 
+    def _check_serving(self, pipeline: str) -> None:
+        if self._draining(pipeline):
+            raise Draining(f"{pipeline or 'this process'} is draining here; run it at another endpoint")
+
+    async def _claimed(self, run_id: str) -> tuple[plans.Plan, Resumption]:
+        """An interrupted run, taken over, and its plan; it is given back where that cannot be made."""
+        self._runner.check_resumes()
+        resumption = await self._store.claim(run_id, self._runner.owner)
+        try:
+            return await self._shelf.of_json(resumption.spec), resumption
+        except BaseException:
+            await self._store.release(run_id, self._runner.owner)
+            raise
+
+    def _begin(self, run: Awaitable[Outcome], name: str) -> asyncio.Task[AtomeshError | None]:
+        """A run in a task of its own, which a drain waits for."""
+        task = self._tasks.spawn(_ended(run), name)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
+
     async def _get(self, run_id: str) -> pipeline_pb2.Run:
         """A run under way here as it stands, any other as it is kept."""
         record = self._runner.running.get(run_id)
@@ -231,7 +263,7 @@ class PipelineService(pipeline_pb2_grpc.PipelineServiceServicer):
             # Made at once: what it tells of goes on changing.
             events.put_nowait(to_proto(event, self._clock.wall(), _FINAL_OUTPUT, stage_outputs=stage_outputs))
 
-        task = self._tasks.spawn(_ended(run(listen)), "run")
+        task = self._begin(run(listen), "run")
         task.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:

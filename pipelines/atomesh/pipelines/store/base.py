@@ -73,6 +73,10 @@ class RunStore(Protocol):
         """
         ...
 
+    async def release(self, run_id: str, owner: str) -> None:
+        """Gives up a durable run that is `owner`'s and has not ended, so that anybody may claim it at once; else nothing."""
+        ...
+
     async def get_run(self, run_id: str) -> pipeline_pb2.Run:
         """A run with its stages. Raises UnknownRun."""
         ...

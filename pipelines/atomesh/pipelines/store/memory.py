@@ -13,7 +13,7 @@ from dataclasses import replace
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.pipelines.errors import RunExists
 from atomesh.pipelines.machine import this_host
-from atomesh.pipelines.owner import Host, owner_gone
+from atomesh.pipelines.owner import Host, given_up, owner_gone
 from atomesh.pipelines.record import RunRecord, RunStatus
 from atomesh.pipelines.store.base import Resumption
 from atomesh.pipelines.store.claims import check_claimable
@@ -88,6 +88,12 @@ class MemoryStore:
         # A copy: the record is still the old owner's, whatever becomes of it.
         self._runs[run_id] = replace(run, owner=owner)
         return self._resumptions[run_id]
+
+    async def release(self, run_id: str, owner: str) -> None:
+        """Gives up a durable run."""
+        run = self._runs.get(run_id)
+        if run is not None and run_id in self._resumptions and run.owner == owner:
+            self._runs[run_id] = replace(run, owner=given_up(owner), status=RunStatus.RUNNING, ended_at=0.0)
 
     async def get_run(self, run_id: str) -> pipeline_pb2.Run:
         """A run with its stages. Raises UnknownRun."""

@@ -158,6 +158,11 @@ class SqlStore:
         self._history.owned[run_id] = owner
         return taken
 
+    async def release(self, run_id: str, owner: str) -> None:
+        """Gives up a durable run that is `owner`'s and has not ended, so that anybody may claim it at once; else nothing."""
+        self._history.owned.pop(run_id, None)
+        await self._transaction(lambda connection: statements.give_up(connection, run_id, owner), durable=True)
+
     async def get_run(self, run_id: str) -> pipeline_pb2.Run:
         """A run with its stages. Raises UnknownRun."""
         return await self._transaction(lambda connection: statements.select_run(connection, run_id), reading=True)

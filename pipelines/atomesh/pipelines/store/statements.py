@@ -15,6 +15,7 @@ from google.protobuf import any_pb2
 from sqlalchemy.dialects import postgresql, sqlite
 
 from atomesh.pipelines.errors import RunExists
+from atomesh.pipelines.owner import given_up
 from atomesh.pipelines.record import RunStatus, RunTypes
 from atomesh.pipelines.store.base import Resumption
 from atomesh.pipelines.store.missing import unknown_run
@@ -122,6 +123,12 @@ def take_over(connection: sa.Connection, run_id: str, old: Claimable, owner: str
         context=context_pb2.Context.FromString(old.context or b""),
         owner=old.owner,
     )
+
+
+def give_up(connection: sa.Connection, run_id: str, owner: str) -> None:
+    """The durable run is nobody's any more, where it was `owner`'s and has not ended."""
+    own = (RUNS.c.id == run_id, RUNS.c.owner == owner, RUNS.c.durable.is_(True), RUNS.c.ended_at.is_(None))
+    connection.execute(sa.update(RUNS).where(*own).values(owner=given_up(owner)))
 
 
 def sign_of_life(connection: sa.Connection, owned: Sequence[tuple[str, str]], now: float) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from atomesh.pipelines import read_pipeline
 from atomesh.pipelines.assembly import RegistryFinder
 from atomesh.pipelines.durable import open_checkpoints
 from atomesh.pipelines.host import PipelineHost
-from atomesh.pipelines.store import MemoryStore, RunStore, StoreSettings, open_store
+from atomesh.pipelines.store import RunStore, StoreSettings, open_store
 from atomesh.registry import MemoryStorage, RegistryServer
 from atomesh.rpc.channel import from_rpc_error, open_channel
 from atomesh.text.v1.text_pb2 import TextInput, TextOutput
@@ -38,8 +38,10 @@ class Upper(Agent[TextInput, TextOutput]):
     name = "upper"
     capabilities = ("loud",)
     idempotent = True
+    calls = 0
 
     async def execute(self, input: TextInput, context: ExecutionContext, /) -> TextOutput:
+        self.calls += 1
         sized = {"medium": 60_000, "big": 1_500_000}.get(input.content)
         return TextOutput(result="x" * sized if sized else input.content.upper())
 
@@ -113,8 +115,19 @@ class House:
     host: PipelineHost
     store: RunStore
     stub: Any
+    upper: Upper
     gate: Gate
     agents: AgentServer
+
+    @contextlib.asynccontextmanager
+    async def another(self, *pipelines: str, store: str, **options: Any) -> AsyncIterator[House]:
+        """A second host, in this process, of the same agents."""
+        async with (
+            opened_store(store) as kept,
+            hosted(self.registry, kept, pipelines, store, **options) as host,
+            open_channel(host.server.address) as channel,
+        ):
+            yield replace(self, host=host, store=kept, stub=pipeline_pb2_grpc.PipelineServiceStub(channel))
 
     @staticmethod
     def text(content: str = "hello") -> any_pb2.Any:
@@ -164,6 +177,7 @@ class House:
     async def ended(self, run_id: str) -> pipeline_pb2.Run:
         """The run, once it has ended."""
         async with asyncio.timeout(PATIENCE):
+            await SYSTEM_CLOCK.sleep(0.005)  # what a host resumes begins in its next turn
             while run_id in self.host.runner.running:
                 await SYSTEM_CLOCK.sleep(0.005)
         return await self.get(run_id)
@@ -178,35 +192,43 @@ def house(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[House]]:
         *pipelines: str,
         store: str = "memory",
         keeping: StoreSettings | None = None,
-        others: Sequence[Any] = (),
         **options: Any,
     ) -> AsyncIterator[House]:
-        gate = Gate()
+        upper, gate = Upper(), Gate()
         async with contextlib.AsyncExitStack() as stack:
             registry = await stack.enter_async_context(RegistryServer(storage=MemoryStorage()))
             at = registry.address
-            agents = AgentServer([Upper(), gate, Broken(), *others], registry=at)
-            await stack.enter_async_context(agents)
-            kept = MemoryStore(keeping) if store == "memory" else open_store(store, keeping)
-            await kept.open()
-            stack.push_async_callback(kept.close)
+            agents = await stack.enter_async_context(AgentServer([upper, gate, Broken()], registry=at))
+            kept = await stack.enter_async_context(opened_store(store, keeping))
             async with asyncio.timeout(PATIENCE):
                 await agents.registered.wait()
             host = await stack.enter_async_context(hosted(at, kept, pipelines, store, **options))
             channel = await stack.enter_async_context(open_channel(host.server.address))
-            yield House(at, host, kept, pipeline_pb2_grpc.PipelineServiceStub(channel), gate, agents)
+            stub = pipeline_pb2_grpc.PipelineServiceStub(channel)
+            yield House(at, host, kept, stub, upper, gate, agents)
 
     return opened
 
 
 @contextlib.asynccontextmanager
+async def opened_store(where: str, keeping: StoreSettings | None = None) -> AsyncIterator[RunStore]:
+    """The store there, open."""
+    store = open_store(where, keeping)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
 async def hosted(
-    registry: str, store: RunStore, pipelines: Sequence[str], where: str, **options: Any
+    registry: str, store: RunStore, pipelines: Sequence[str], where: str, *, durable: bool = True, **options: Any
 ) -> AsyncIterator[PipelineHost]:
-    """A host, with checkpoints where a pipeline is durable."""
+    """A host, with checkpoints where its store can have them."""
     read = [read_pipeline(PIPELINES.get(pipeline, pipeline)) for pipeline in pipelines]
     async with contextlib.AsyncExitStack() as stack:
-        checkpoints = open_checkpoints(where) if where != "memory" else None
+        checkpoints = open_checkpoints(where) if durable and where != "memory" else None
         if checkpoints is not None:
             await checkpoints.open()
             stack.push_async_callback(checkpoints.close)

@@ -229,6 +229,19 @@ async def test_a_run_is_not_taken_over_from_who_lives(opened: Opened) -> None:
             await store.claim("run-1", "somebody")
 
 
+async def test_a_run_that_its_owner_gave_up_is_anybodys_at_once(opened: Opened) -> None:
+    async with opened() as store:
+        me = str(this_process("127.0.0.1:7500"))
+        await store.begin_durable(run(owner=me, durable=True), resumption(run(owner=me)))
+        await store.release("run-1", "somebody else")
+        with pytest.raises(NotResumable, match="still run by"):
+            await store.claim("run-1", "somebody")
+        await store.release("run-1", me)
+        assert (await store.get_run("run-1")).status == pipeline_pb2.RUN_STATUS_RUNNING
+        await store.claim("run-1", me)
+        await store.release("nobody", me)
+
+
 async def test_what_has_ended_or_keeps_no_checkpoints_is_not_resumed(opened: Opened) -> None:
     async with opened(host=HERE) as store:
         await store.begin_durable(record := run(owner=DEAD, durable=True), resumption(run(owner=DEAD)))

@@ -116,6 +116,7 @@ async def test_after_kill_9_a_run_goes_on_behind_its_last_finished_stage(tmp_pat
             plan = await plan_pipeline(mesh, PipelineSpec.model_validate(json.loads(taken.spec)))
             with pytest.raises(Interrupted, match="stage second of run run-1"):
                 await runner.resume(plan, taken)
+            taken = await store.claim("run-1", me)  # it was given up, to whoever has a word to say
             outcome = await runner.resume(plan, taken, repeat_interrupted=True)
         assert outcome.output == TextOutput(result="a++")
         assert (await store.get_run("run-1")).status == pipeline_pb2.RUN_STATUS_SUCCESS
