@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from atomesh.cli._errors import CliError, ExitCode
-from atomesh.cli._flags import Dialling, Json
+from atomesh.cli._flags import Json
 from atomesh.cli._output import escape, say, say_json
+from atomesh.cli._pipelines import PipelineFlags
 from atomesh.cli.call import no_agent
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def check_contract(
     ],
     agent: Annotated[str, typer.Option("--agent", metavar="NAME", help="Whose contract it is.", show_default=False)],
     types: Types,
-    flags: Dialling,
+    flags: PipelineFlags,
     as_json: Json = False,
 ) -> int:
     """Say what a changed contract breaks for those who speak the live one; exit code 1 where it breaks anything.
@@ -69,6 +70,7 @@ def check_contract(
     atomesh check-contract greeter.binpb --agent greeter --json
     """
     from atomesh.cli._changed_contract import read_contract
+    from atomesh.cli._consumers import consumers_of
     from atomesh.cli._logging import configure
     from atomesh.cli._settings import load
 
@@ -82,7 +84,7 @@ def check_contract(
         types.chunk_type or newest.chunk_type,
     )
     changed = read_contract(Path(file), types.proto_path, names)
-    found = compare(live, changed)
+    found = compare(live, changed, asyncio.run(consumers_of(agent, settings)))
     if as_json:
         say_json(_data(agent, live, changed, found))
     else:

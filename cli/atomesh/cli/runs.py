@@ -158,21 +158,31 @@ async def _asked(owner: str, method: str, request: object, settings: Settings) -
     Raises:
         CliError: it has none that could be asked.
     """
-    import grpc.aio
-
     from atomesh.pipelines.owner import Owner
-    from atomesh.rpc.channel import from_rpc_error, open_channel
-    from atomesh.v1 import pipeline_pb2_grpc
 
     known = Owner.parse(owner)
     if known is None or not known.address:
         whose = owner or "an unknown process"
         raise CliError(f"the run is of {whose}, which takes no requests; end it there", ExitCode.UNAVAILABLE)
+    return await ask(known.address, method, request, settings)
+
+
+async def ask(address: str, method: str, request: object, settings: Settings, *, within: float = ANSWER_SECONDS) -> Any:
+    """The answer of the PipelineService at an address.
+
+    Raises:
+        AtomeshError: its error, or that it does not answer.
+    """
+    import grpc.aio
+
+    from atomesh.rpc.channel import from_rpc_error, open_channel
+    from atomesh.v1 import pipeline_pb2_grpc
+
     credentials = settings.credentials.load()
-    async with open_channel(known.address, credentials) as channel:
+    async with open_channel(address, credentials) as channel:
         stub: Any = pipeline_pb2_grpc.PipelineServiceStub(channel)
         try:
-            return await getattr(stub, method)(request, timeout=ANSWER_SECONDS, metadata=credentials.metadata())
+            return await getattr(stub, method)(request, timeout=within, metadata=credentials.metadata())
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
 

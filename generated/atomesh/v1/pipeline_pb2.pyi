@@ -1093,7 +1093,7 @@ Global___PlannedStage: typing_extensions.TypeAlias = PlannedStage
 
 @typing.final
 class StoredPipeline(google.protobuf.message.Message):
-    """StoredPipeline is a pipeline that somebody stored."""
+    """StoredPipeline is a pipeline that somebody stored, or that is served."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1109,10 +1109,10 @@ class StoredPipeline(google.protobuf.message.Message):
     description: builtins.str
     """What it does."""
     text: builtins.str
-    """The text that was stored, YAML or JSON."""
+    """The text that was stored, YAML or JSON; of one that is served, JSON."""
     @property
     def stored_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When it was stored."""
+        """When it was stored. Unset: it is served, and not from the store."""
 
     def __init__(
         self,

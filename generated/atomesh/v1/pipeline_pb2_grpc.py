@@ -167,14 +167,15 @@ class PipelineServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetPipeline(self, request, context):
-        """GetPipeline answers with one stored pipeline.
+        """GetPipeline answers with one pipeline: as it is served here, else as it is
+        stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPipelines(self, request, context):
-        """ListPipelines answers with all stored pipelines, by name.
+        """ListPipelines answers with all that are served here or stored, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

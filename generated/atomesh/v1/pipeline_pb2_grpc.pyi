@@ -384,10 +384,12 @@ class PipelineServiceStub(typing.Generic[_PipelineServiceRunType, _PipelineServi
     """
 
     GetPipeline: _PipelineServiceGetPipelineType
-    """GetPipeline answers with one stored pipeline."""
+    """GetPipeline answers with one pipeline: as it is served here, else as it is
+    stored.
+    """
 
     ListPipelines: _PipelineServiceListPipelinesType
-    """ListPipelines answers with all stored pipelines, by name."""
+    """ListPipelines answers with all that are served here or stored, by name."""
 
     DeletePipeline: _PipelineServiceDeletePipelineType
     """DeletePipeline forgets a stored pipeline; its runs stay. Needs the token
@@ -541,7 +543,9 @@ class PipelineServiceServicer(metaclass=abc.ABCMeta):
         request: atomesh.v1.pipeline_pb2.GetPipelineRequest,
         context: _ServicerContext,
     ) -> typing.Union[atomesh.v1.pipeline_pb2.GetPipelineResponse, collections.abc.Awaitable[atomesh.v1.pipeline_pb2.GetPipelineResponse]]:
-        """GetPipeline answers with one stored pipeline."""
+        """GetPipeline answers with one pipeline: as it is served here, else as it is
+        stored.
+        """
 
     @abc.abstractmethod
     def ListPipelines(
@@ -549,7 +553,7 @@ class PipelineServiceServicer(metaclass=abc.ABCMeta):
         request: atomesh.v1.pipeline_pb2.ListPipelinesRequest,
         context: _ServicerContext,
     ) -> typing.Union[atomesh.v1.pipeline_pb2.ListPipelinesResponse, collections.abc.Awaitable[atomesh.v1.pipeline_pb2.ListPipelinesResponse]]:
-        """ListPipelines answers with all stored pipelines, by name."""
+        """ListPipelines answers with all that are served here or stored, by name."""
 
     @abc.abstractmethod
     def DeletePipeline(

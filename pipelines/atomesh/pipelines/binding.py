@@ -30,6 +30,13 @@ async def plan_pipeline(
     """
     if isinstance(pipeline, str):
         pipeline, source = read_pipeline(pipeline)
+    return make_plan(pipeline, await bind(mesh, pipeline, source, choose=choose), source)
+
+
+async def bind(
+    mesh: Client, pipeline: PipelineSpec, source: Source | None = None, *, choose: Choose | None = None
+) -> dict[str, Bound]:
+    """The agents of a pipeline that are registered now, by the keys of `wants`. Raises as `plan_pipeline`."""
     wanted = wants(pipeline)
     found = await asyncio.gather(*(_bound(mesh, want, choose) for want in wanted), return_exceptions=True)
     for want, result in zip(wanted, found, strict=True):
@@ -37,8 +44,7 @@ async def plan_pipeline(
             raise _placed(result, want, source)
         if isinstance(result, BaseException):
             raise result
-    bound = {want.key: result for want, result in zip(wanted, found, strict=True) if isinstance(result, Bound)}
-    return make_plan(pipeline, bound, source)
+    return {want.key: result for want, result in zip(wanted, found, strict=True) if isinstance(result, Bound)}
 
 
 async def _bound(mesh: Client, want: Want, choose: Choose | None) -> Bound:

@@ -56,6 +56,17 @@ class Shelf:
         """The plan of a model's JSON, as a durable run keeps it. Raises as `plan_pipeline`."""
         return await plan_pipeline(self._mesh, PipelineSpec.model_validate_json(text), choose=self._choose)
 
+    async def get(self, name: str) -> pipeline_pb2.StoredPipeline:
+        """A pipeline as text: as it is served here, else as it is stored. Raises UnknownPipeline."""
+        served = self._served.get(name)
+        return await self._store.get_pipeline(name) if served is None else _as_stored(served.spec)
+
+    async def list(self) -> list[pipeline_pb2.StoredPipeline]:
+        """All that are served here or stored, by name."""
+        known = {pipeline.name: pipeline for pipeline in await self._store.list_pipelines()}
+        known |= {name: _as_stored(plan.spec) for name, plan in self._served.items()}
+        return [known[name] for name in sorted(known)]
+
     async def put(self, text: str) -> pipeline_pb2.StoredPipeline:
         """Stores a pipeline under its name, over what was there.
 
@@ -65,6 +76,12 @@ class Shelf:
         pipeline = stored(text, "", self._clock.wall())
         await self._store.put_pipeline(pipeline)
         return pipeline
+
+
+def _as_stored(spec: PipelineSpec) -> pipeline_pb2.StoredPipeline:
+    """A pipeline that is served, with its model as text; when it was stored, if it was, is not known."""
+    text = spec.model_dump_json(exclude_defaults=True)
+    return pipeline_pb2.StoredPipeline(name=spec.name, version=spec.version, description=spec.description, text=text)
 
 
 def stored(text: str, source: str, wall: float) -> pipeline_pb2.StoredPipeline:

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from atomesh.core.context import Context
 from atomesh.core.errors import AgentFailed, AtomeshError, InvalidArgument
+from atomesh.pipelines.errors import RunFailed
 
 Target: TypeAlias = Any
 """An agent's name or its Contract; what else there is depends on the executor."""
@@ -109,6 +110,8 @@ class BatchItem:
         says that it could not do it.
         """
         error = self.error
+        if isinstance(error, RunFailed):  # what its stages did is done, whichever failed
+            return any(stage.attempt_count for stage in error.run.stages)
         if isinstance(error, AtomeshError):
             return error.executed is not False and not isinstance(error, AgentFailed)
         return error is not None and self.seconds > 0  # what could not be read was never begun

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from atomesh.pipelines.store.base import MAX_OUTPUT, Resumption, RunStore
-from atomesh.pipelines.store.location import parse_location, without_password
+from atomesh.pipelines.store.location import parse_location as _parse_location
+from atomesh.pipelines.store.location import without_password
 from atomesh.pipelines.store.memory import MemoryStore
 from atomesh.pipelines.store.retention import Retention
 from atomesh.pipelines.store.settings import StoreSettings
@@ -37,7 +38,7 @@ def open_store(
     Raises:
         InvalidArgument: it names no store that there is.
     """
-    location = parse_location(str(where))
+    location = _parse_location(str(where))
     if location.kind == "memory":
         return MemoryStore(settings)
     from atomesh.pipelines.store.sql import SqlStore  # SQLAlchemy takes 0.2 s to import
