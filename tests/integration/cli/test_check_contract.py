@@ -10,10 +10,15 @@ from typing import Any
 
 import pytest
 
+from atomesh.balancer import Client
 from atomesh.cli._protoc import compile_set
 from atomesh.core import ContractDescriptor, Endpoint
 from atomesh.core.contract import describe
 from atomesh.core.errors import IncompatibleContract
+from atomesh.pipelines import read_pipeline
+from atomesh.pipelines.assembly.gather import RegistryFinder
+from atomesh.pipelines.host import PipelineHost
+from atomesh.pipelines.store import MemoryStore
 from atomesh.rpc import RegistryClient
 from atomesh.text.v1 import text_pb2
 from atomesh.v1 import agent_pb2
@@ -155,3 +160,43 @@ async def test_a_strict_registry_refuses_what_check_contract_names(
                 )
         ended = await atomesh("check-contract", narrow, "--agent", "text-processor", "--registry", address)
         assert "input atomesh.text.v1.TextInput.content: at most 500 characters" in ended.out
+
+
+async def test_pipelines_that_use_the_agent_are_consumers_whether_stored_or_served(
+    mesh: Callable[..., Any], atomesh: Callable[..., Any], changed: Callable[..., str], tmp_path: Path
+) -> None:
+    def text(name: str) -> str:
+        return f"name: {name}\nstages:\n  mood: {{agent: text-processor}}\noutput:\n  mood: $mood.sentiment.label\n"
+
+    def written(name: str) -> str:
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text(name))
+        return str(path)
+
+    store = ("--store", str(tmp_path / "store.db"))
+    async with mesh() as running:
+        at = ("--agent", "text-processor", "--registry", running.registry, *store)
+        assert (await atomesh("pipeline", "add", written("kept"), *store)).code == 0
+        fine = changed(("string label = 1", "string label = 1"))
+        assert (await atomesh("check-contract", fine, *at)).code == 0, "a pipeline as it is breaks of nothing"
+        renamed = changed(("string label = 1", "string tone = 1"))
+        ended = await atomesh("check-contract", renamed, *at)
+        assert ended.code == 1
+        assert ended.out.splitlines()[1] == (
+            "output.mood: $mood.sentiment.label: atomesh.text.v1.Sentiment has no field 'label'; "
+            "there are tone, compound, positive, neutral, negative; breaks pipeline kept"
+        )
+        spec, source = read_pipeline(text("served"), "served.yaml")
+        finder = RegistryFinder(running.registry)
+        async with Client(running.registry) as client, finder:
+            host = PipelineHost(
+                [(spec, source)], mesh=client, store=MemoryStore(), finder=finder, registry=running.registry
+            )
+            async with host:
+                await host.server.registered.wait()
+                both = await atomesh("check-contract", renamed, *at, "--json")
+                assert {each["breaks"] for each in json.loads(both.out)["breaks"]} == {
+                    "callers and readers",
+                    "pipeline kept",
+                    "pipeline served",
+                }
