@@ -21,7 +21,7 @@ STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
-  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-batch bench-policies bench-overload bench-memory bench-peers bench-pick bench-plans bench-durable eval-text examples fmt clean
+  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-pipelines bench-batch bench-policies bench-overload bench-memory bench-peers bench-pick bench-plans bench-durable eval-text examples fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -93,6 +93,9 @@ bench-peers: $(DEV) ## the same echo and trace through Ray Serve and plain grpc.
 
 bench-durable: $(DEV) ## what a checkpointed stage costs; ARGS='--store postgresql://...'
 	@$(BIN)/python benchmarks/bench_durable.py $(ARGS)
+
+bench-pipelines: $(DEV) ## what a pipeline of three stages costs over the same three calls made by hand
+	@$(BIN)/python -m benchmarks.bench_pipelines $(ARGS)
 
 bench-batch: $(DEV) ## how much of a fleet's slots a batch uses, beside fixed numbers of callers
 	@$(BIN)/python -m benchmarks.bench_batch $(ARGS)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import bench_batch, bench_memory, bench_mux, bench_overload
+from benchmarks import bench_batch, bench_memory, bench_mux, bench_overload, bench_pipelines
 from benchmarks._harness import prepare
 from benchmarks._real import run_bare, run_mesh
 from benchmarks._traces import Plan, make
@@ -63,3 +63,9 @@ def test_a_fleet_of_slots_is_filled_and_read(world: str) -> None:
     assert 0 < found["fed"] <= 1
     assert 0 < found["all"] <= 1, "no more is busy than there are slots"
     assert found["wait_ms"] > 0
+
+
+def test_a_chain_is_measured_by_hand_and_as_a_pipeline() -> None:
+    spent = bench_pipelines.measure(2, argparse.Namespace(chains=20, slices=2, size=10))
+    assert {world: len(slices) for world, slices in spent.items()} == {"direct": 2, "run": 2, "kept": 2}
+    assert all(took > 0 for slices in spent.values() for took in slices)
