@@ -38,7 +38,7 @@ from atomesh.pipelines.errors import (
 )
 from atomesh.pipelines.events import Event, Listener, RunEnded, RunStarted
 from atomesh.pipelines.metrics import PipelineMetrics
-from atomesh.pipelines.middleware import Middleware, Provider, RunObserver
+from atomesh.pipelines.middleware import Middleware, Provider, RunObserver, authored
 from atomesh.pipelines.plan import Plan, Step
 from atomesh.pipelines.record import Failure, RunRecord, RunStatus, StageRecord, StageStatus, packed
 from atomesh.pipelines.running import Outcome, Run
@@ -50,6 +50,9 @@ log = logging.getLogger("atomesh.pipelines")
 _MAX_CONTEXT_VALUE = 4096  # bytes, as context.proto says
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # as pipeline.proto says
 _NEVER = 1e9  # seconds
+_UNDOING = 0.2
+"""Part of a caller's time that is kept for undoing. A tenth of half a minute is little
+for a call or two; with two fifths of it, stages fail that would have gone well."""
 
 
 class Runner:
@@ -225,7 +228,9 @@ class Runner:
         now, scope = self._clock.now(), current_scope()
         deadline = now + (plan.spec.timeout if timeout is None else timeout)
         if scope is not None:
-            deadline = scope.deadline if timeout is None else min(deadline, scope.deadline)
+            # An execution is cut off at its deadline; what is to be undone is undone before.
+            cut_off = scope.deadline - _kept_for_undoing(plan, scope.deadline - now)
+            deadline = cut_off if timeout is None else min(deadline, cut_off)
             context = context or scope.child()
         wall = self._clock.wall()
         context = (context or Context.begun(wall)).with_request_id()
@@ -418,15 +423,18 @@ class Runner:
                     f"pipeline {run.plan.name} declares the context provider {name!r}, which the runner was not given; "
                     f"make it Runner(mesh, providers={{{name!r}: ...}})"
                 )
-            try:
-                value = await provider.provide(run.record)
-            except AtomeshError:
-                raise
-            except Exception as error:
-                raise errors.AgentCrashed(f"context provider {name} raised {type(error).__name__}: {error}") from error
+            left = run.deadline - self._clock.now()
+            value = await authored(f"context provider {name}", provider.provide(run.record), left)
             (travelling if isinstance(value, str | int | float | bool | list | dict) else resources)[name] = value
         run.context = replace(run.context, metadata={**run.context.metadata, **_travelling(travelling)})
         run.resources = resources
+
+
+def _kept_for_undoing(plan: Plan, left: float) -> float:
+    """Seconds of those that are left in which no stage may run any more, where a failure is to be undone."""
+    if not any(step.spec.on_error == "compensate" for step in plan.steps):
+        return 0.0
+    return min(sum(step.undo.timeout for step in plan.steps if step.undo is not None), left * _UNDOING)
 
 
 def _travelling(values: Mapping[str, Any]) -> dict[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -18,12 +18,13 @@ from atomesh.core.context import Context
 from atomesh.core.errors import AtomeshError
 from atomesh.pipelines.checkpoints import Checkpoints
 from atomesh.pipelines.events import AttemptFailed, StageEnded, StageProgress, StageStarted
-from atomesh.pipelines.middleware import Middleware, StageCall
+from atomesh.pipelines.middleware import Middleware, StageCall, authored
 from atomesh.pipelines.plan import Step, Target
 from atomesh.pipelines.policy import Tries, after_failure, attempt_timeout
 from atomesh.pipelines.record import MAX_ITEM_ATTEMPTS, AttemptRecord, StageRecord, StageStatus
 from atomesh.pipelines.running import Run
 
+_T = TypeVar("_T")
 _MAX_KEY = 128  # bytes, as context.proto says
 
 
@@ -232,18 +233,21 @@ class Stages:
         call = StageCall(run.record, piece.record, step.target.agent, message, context, piece.item, run.resources)
         try:
             for each in self._middleware:
-                await _authored(each, each.before(call))
+                await self._authored(run, each, each.before(call))
             came = output = await self._with_fallback(piece, call.input, call.context)
             for each in reversed(self._middleware):
-                changed = await _authored(each, each.after(call, output))
+                changed = await self._authored(run, each, each.after(call, output))
                 output = output if changed is None else _checked(each, changed, output)
             if output is not came:
                 piece.record.output_bytes += output.ByteSize() - came.ByteSize()
             return output
         except AtomeshError as error:
             for each in reversed(self._middleware):
-                await _authored(each, each.error(call, error))
+                await self._authored(run, each, each.error(call, error))
             raise
+
+    async def _authored(self, run: Run, each: Middleware, work: Awaitable[_T]) -> _T:
+        return await authored(f"middleware {type(each).__name__}", work, run.deadline - self._clock.now())
 
     async def _with_fallback(self, piece: _Piece, message: Message, context: Context) -> Message:
         step, other = piece.step, piece.step.fallback
@@ -354,17 +358,6 @@ def _as(message: Message, wanted: type[Message]) -> Message:
 
 def _last_endpoint(error: AtomeshError) -> str:
     return error.origin.endpoint or (error.attempts[-1].endpoint if error.attempts else "")
-
-
-async def _authored(owner: Middleware, work: Any) -> Any:
-    """What an author's own code gives; what it raises by mistake is the stage's failure, under its name."""
-    try:
-        return await work
-    except AtomeshError:
-        raise
-    except Exception as error:
-        name = type(owner).__name__
-        raise errors.AgentCrashed(f"middleware {name} raised {type(error).__name__}: {error}") from error
 
 
 def _checked(owner: Middleware, output: Message, was: Message) -> Message:

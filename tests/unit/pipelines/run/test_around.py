@@ -308,3 +308,47 @@ async def test_metrics_count_runs_stages_and_attempts_by_how_they_ended(world: W
         assert count("run_seconds_count") == 3
         assert count("stage_seconds_count", stage="a") == 3
         assert count("running") == 0
+
+
+@pytest.mark.parametrize("where", ["before", "after", "provider"])
+async def test_an_authors_code_that_hangs_ends_with_the_run(world: Worlds, where: str) -> None:
+    async def hang(*_: Any) -> None:
+        await w.clock.sleep(1e6)
+
+    hanging = type("Hanging", (Middleware,), {} if where == "provider" else {where: hang})()
+    provider = type("Hangs", (), {"provide": hang})()
+    async with world() as w:
+        await w.agent("a")
+        runner = w.runner(middleware=[hanging], providers={"db": provider})
+        plan = await w.plan(stage("a"), providers=["db"] if where == "provider" else [])
+        begun = w.clock.now()
+        with pytest.raises(RunFailed) as caught:
+            await runner.run(plan, X, timeout=7.0)
+        assert w.clock.now() - begun == pytest.approx(7.0, abs=0.1)
+        assert caught.value.failed_with == "DEADLINE_EXCEEDED"
+
+
+async def test_middleware_is_told_of_a_run_that_is_out_of_time(world: Worlds) -> None:
+    told: list[str] = []
+
+    class Told(Middleware):
+        async def error(self, call: StageCall, error: AtomeshError) -> None:
+            await w.clock.sleep(0.5)
+            told.append(error.reason)
+
+    async with world() as w:
+        await w.agent("a", seconds=100.0)
+        with pytest.raises(RunFailed):
+            await w.runner(middleware=[Told()]).run(await w.plan(stage("a")), X, timeout=7.0)
+        assert told == ["DEADLINE_EXCEEDED"]
+
+
+async def test_an_authors_own_timeout_is_a_mistake_of_the_author(world: Worlds) -> None:
+    class Impatient(Middleware):
+        async def before(self, call: StageCall) -> None:
+            raise TimeoutError("mine")
+
+    async with world() as w:
+        await w.agent("a")
+        with pytest.raises(RunFailed, match="middleware Impatient raised TimeoutError: mine"):
+            await w.runner(middleware=[Impatient()]).run(await w.plan(stage("a")), X)

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from atomesh.agents import AgentFailed
-from atomesh.pipelines import RunCancelled, RunRecord, RunStatus
+from atomesh.pipelines import RunCancelled, RunRecord, RunStatus, pipeline_agent
 
 Worlds = Callable[..., Any]
 
@@ -149,3 +149,33 @@ async def test_a_run_that_is_cancelled_is_not_undone(world: Worlds) -> None:
             await runner.run(plan, StringValue(value="x"), run_id="one")
         assert undo.seen == []
         assert statuses(caught.value.run) == {"a": "SUCCESS", "b": "CANCELLED"}
+
+
+async def serve(w: Any, name: str, *stages: dict[str, Any]) -> None:
+    """Serves a pipeline of these stages as an agent."""
+    plan, runner = await w.plan(*stages, name=name), w.runner()
+    await w.serve(name, pipeline_agent(plan, lambda: runner, w.clock))
+
+
+async def test_a_run_inside_an_agent_is_undone_before_its_callers_time_is_up(world: Worlds) -> None:
+    async with world() as w:
+        await w.agent("a")
+        await w.agent("b", seconds=100.0)
+        undo = await w.agent("undo", seconds=1.0)
+        await serve(w, "saga", stage("a"), stage("b", on_error="compensate"))
+        begun = w.clock.now()
+        with pytest.raises(AgentFailed) as caught:
+            await w.mesh.call("saga", StringValue(value="x"), timeout=10.0)
+        assert caught.value.reason == "RUN_FAILED"
+        assert caught.value.data["stages"][0].startswith("a compensated")
+        assert undo.outcomes == ["done"]
+        assert w.clock.now() - begun == pytest.approx(9.0, abs=0.1), "a fifth of the time is kept for it"
+
+
+async def test_time_is_kept_for_undoing_only_where_something_may_be_undone(world: Worlds) -> None:
+    async with world() as w:
+        await w.agent("a", seconds=9.0)
+        for name, more in (("plain", {}), ("saga", {"on_error": "compensate"})):
+            await serve(w, name, stage("a", undo=None, **more))
+            output = await w.mesh.call(name, StringValue(value="x"), timeout=10.0)
+            assert output.value == "x>a"
