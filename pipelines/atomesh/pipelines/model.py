@@ -231,8 +231,32 @@ class PipelineSpec(_Model):
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema of the file, for editors."""
+    """The schema of the file, for editors: of each form that `read_pipeline` takes."""
     schema = PipelineSpec.model_json_schema(by_alias=True)
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Atomesh pipeline"
+    kinds, fields = schema["$defs"], schema["properties"]
+    # pydantic says minLength of a tuple, which JSON Schema has for text alone.
+    least, most = fields["stages"].pop("minLength"), fields["stages"].pop("maxLength")
+    stage, listed = kinds["StageSpec"], {**fields["stages"], "minItems": least, "maxItems": most}
+    without_id = {name: rule for name, rule in stage["properties"].items() if name != "id"}
+    kinds["StageById"] = {**_without(stage, "required"), "properties": without_id}
+    by_id = {
+        "type": "object",
+        "propertyNames": {"pattern": stage["properties"]["id"]["pattern"]},
+        "additionalProperties": {"$ref": "#/$defs/StageById"},
+        "minProperties": least,
+        "maxProperties": most,
+    }
+    fields["stages"] = {"anyOf": [_without(listed, "title"), by_id], "title": listed["title"]}
+    as_type = {**stage["properties"], "type": {"type": "string", "description": "The agent."}}
+    kinds["StageInLine"] = {**_without(stage, "required"), "properties": as_type}
+    items = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/StageInLine"}]}
+    fields["agents"] = {**listed, "items": items, "title": "Agents that follow one another"}
+    schema["required"] = [name for name in schema["required"] if name != "stages"]
+    schema["anyOf"] = [{"required": ["stages"]}, {"required": ["agents"]}]
     return schema
+
+
+def _without(schema: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: rule for name, rule in schema.items() if name != key}

@@ -126,9 +126,10 @@ def test_words_of_mappings_and_of_cel_are_no_ids(word: str) -> None:
 def test_the_schema_describes_every_key_of_the_file() -> None:
     schema = json_schema()
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert set(schema["properties"]) == set(PipelineSpec.model_fields)
+    assert set(schema["properties"]) == {*PipelineSpec.model_fields, "agents"}
     assert schema["additionalProperties"] is False, "editors show a key that is misspelt"
-    assert schema["required"] == ["name", "stages"]
+    assert schema["required"] == ["name"]
+    assert schema["anyOf"] == [{"required": ["stages"]}, {"required": ["agents"]}]
     stage: Any = schema["$defs"]["StageSpec"]
     assert stage["required"] == ["id"]
     assert stage["properties"]["attempts"]["anyOf"][0]["minimum"] == 1
