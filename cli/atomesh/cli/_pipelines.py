@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,12 +142,20 @@ async def opened_room(settings: Settings, *, durable: bool = False) -> AsyncIter
 
 @contextlib.asynccontextmanager
 async def opened_checkpoints(settings: Settings) -> AsyncIterator[Checkpoints]:
-    """What durable runs are kept with, in the same store."""
+    """What durable runs are kept with, in the same store.
+
+    Raises:
+        CliError: it cannot be used, and why.
+    """
     from atomesh.cli._settings import state_dir
     from atomesh.pipelines.durable import open_checkpoints
+    from atomesh.pipelines.errors import StoreUnusable
 
     checkpoints = open_checkpoints(settings.pipelines.store or str(state_dir() / "pipelines.db"))
-    await checkpoints.open()
+    try:
+        await checkpoints.open()
+    except StoreUnusable as error:
+        raise CliError(str(error), ExitCode.FAILED) from None
     try:
         yield checkpoints
     finally:
@@ -199,6 +208,23 @@ async def planned(room: Room, spec: PipelineSpec, source: Source) -> Plan:
     from atomesh.pipelines import plan_pipeline
 
     return await plan_pipeline(room.mesh, spec, source, choose=room.finder.choose)
+
+
+def check_output(name: str | None) -> None:
+    """Lets a file pass that a result can go to: who finds that out afterwards has worked for nothing.
+
+    Raises:
+        UsageMistake: it is a folder, in one that is not there, or not one's own.
+    """
+    if name is None or name == "-":
+        return
+    path = Path(name)
+    if path.is_dir():
+        raise UsageMistake(f"{name} cannot be written: it is a folder; name a file")
+    if not path.parent.is_dir():
+        raise UsageMistake(f"{name} cannot be written: there is no folder {path.parent}; make it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageMistake(f"{name} cannot be written: permission denied")
 
 
 def write_output(name: str | None, text: str) -> None:

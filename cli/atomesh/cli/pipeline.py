@@ -148,11 +148,14 @@ def run(pipeline: Which, flags: PipelineFlags, given: Given, as_json: Json = Fal
 async def run_pipeline(name: str, settings: Settings, given: Given, *, as_json: bool) -> int:
     """Runs a pipeline by file or name, and shows it."""
     from atomesh.cli._messages import parse
-    from atomesh.cli._pipelines import named, opened_room, opened_store, planned
+    from atomesh.cli._pipelines import check_output, named, opened_room, opened_store, planned
     from atomesh.cli._run_view import RunView
     from atomesh.pipelines import RunCancelled, RunFailed
 
+    if name == "-" and "-" in (given.input, given.input_file):
+        raise UsageMistake("the pipeline and its input cannot both come from stdin; give one of them as a file")
     text, where = _input(given)
+    check_output(given.output_file)
     async with opened_store(settings) as store:
         spec, source, _ = await named(name, store)
     async with opened_room(settings, durable=spec.durable) as room:
@@ -178,7 +181,7 @@ def shown(record: RunRecord, failure: Exception | None, output_file: str | None,
 
         types = record.types.descriptor_set if record.types is not None else b""
         say_json(run_data(record.to_proto(_ALL), types))
-    elif failure is None:
+    if failure is None and not (as_json and output_file is None):
         _write(output_file, record.output)
     if failure is not None:
         raise _failure(record, failure)
@@ -347,11 +350,11 @@ class ServePipelineFlags(ServeFlags):
 
 
 def serve(
+    flags: ServePipelineFlags,
     pipelines: Annotated[
         list[str] | None,
         typer.Argument(metavar="[FILE|NAME]...", help="Files, or stored pipelines [all stored].", show_default=False),
-    ],
-    flags: ServePipelineFlags,
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Serve pipelines as agents, and PipelineService beside them, until Ctrl-C, SIGTERM or a drain.
@@ -366,6 +369,11 @@ def serve(
     from atomesh.cli._settings import load
 
     settings = load(flags)
+    if settings.serve.workers > 1:
+        raise UsageMistake(
+            f"--workers {settings.serve.workers}: pipelines are served by one process, which waits for others most of its "
+            "time; start more of them, or leave it out"
+        )
     configure(settings)
     return asyncio.run(_serve(pipelines or [], settings, as_json=as_json))
 

@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 import datetime
 import ipaddress
+import json
+import logging
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from atomesh.agents import Agent, AgentFailed, AgentServer, ExecutionContext
 from atomesh.agents.builtin.text.agent import TextProcessor
+from atomesh.cli import main
+from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.registry import MemoryStorage, RegistryServer
 from atomesh.text.v1.text_pb2 import TextInput, TextOutput
 
@@ -102,6 +107,73 @@ def atomesh(home: Path) -> Callable[..., Any]:
         return Ended(process.returncode, out.decode(), err.decode())
 
     return run
+
+
+@pytest.fixture
+def here(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Ended]]:
+    """`here("pipeline", "ls")`: the command in this process, in a folder of its own, with nobody's configuration."""
+    for name in [name for name in os.environ if name.startswith(("ATOMESH_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(asyncio, "run", _run_and_settle)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+
+    def run(*arguments: str) -> Ended:
+        capsys.readouterr()
+        code = main(arguments)
+        said = capsys.readouterr()
+        return Ended(code, said.out, said.err)
+
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def _run_and_settle(work: Coroutine[Any, Any, Any]) -> Any:
+    """asyncio.run, and time for gRPC to tell this loop, not the next one, of what it closed (see tests/conftest.py)."""
+
+    async def settled() -> Any:
+        try:
+            return await work
+        finally:
+            await SYSTEM_CLOCK.sleep(0.005)
+
+    with asyncio.Runner() as runner:
+        return runner.run(settled())
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a registry that knows the agents of `mesh`, in processes of their own: for verbs that run in this one."""
+    env, nowhere = environment(tmp_path_factory.mktemp("town")), "127.0.0.1:0"
+    own = ("conftest:Slow", "conftest:Failing", "conftest:Hostile")
+    with contextlib.ExitStack() as stack:
+        said: dict[str, Any] = {}
+        for words in (("registry", "--memory", "--bind", nowhere), ("serve", "text-processor", *own)):
+            at = ("--registry", said["address"]) if said else ()
+            process = subprocess.Popen(
+                [sys.executable, "-m", "atomesh", *words, "--http-bind", nowhere, "--json", *at],
+                cwd=Path(__file__).parent,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            stack.callback(_killed, process)
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            said = {**json.loads(line), **({"address": said["address"]} if said else {})}
+        assert said["registered"] is True
+        yield said["address"]
+
+
+def _killed(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()
 
 
 @pytest.fixture

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-from atomesh.cli import main
 from atomesh.pipelines import read_pipeline
 
 ROOT = Path(__file__).parents[3]
@@ -31,43 +28,12 @@ output: {summary: $summary.result, mood: $mood.sentiment.label}
 """
 
 
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-    def one_line(self) -> str:
-        lines = self.err.splitlines()
-        assert len(lines) == 1, f"a user's mistake is told in one line, not {self.err!r}"
-        assert lines[0].startswith("error: ")
-        assert self.out == "", "nothing is a result where there is an error"
-        return lines[0]
+Here = Callable[..., Any]
 
 
-Here = Callable[..., Ended]
-
-
-@pytest.fixture
-def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Here]:
-    """`here("pipeline", "ls")`: the command in this process, in an empty folder, with nobody's configuration."""
-    for name in [name for name in os.environ if name.startswith(("ATOMESH_", "XDG_"))]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "report.yaml").write_text(REPORT)
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-
-    def run(*arguments: str) -> Ended:
-        capsys.readouterr()
-        code = main(arguments)
-        said = capsys.readouterr()
-        return Ended(code, said.out, said.err)
-
-    yield run
-    root.handlers[:] = handlers
-    root.setLevel(level)
+@pytest.fixture(autouse=True)
+def report(home: Path) -> None:
+    (home / "report.yaml").write_text(REPORT)
 
 
 def snippets(page: str) -> list[str]:
