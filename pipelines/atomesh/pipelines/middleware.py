@@ -80,8 +80,8 @@ class Provider(Protocol):
     agent, as text or JSON; anything else stays with the runner, for middleware.
     """
 
-    async def provide(self, run: RunRecord) -> Any:
-        """The value for this run."""
+    def provide(self, run: RunRecord, /) -> Awaitable[Any] | Any:
+        """The value for this run; `async def` or plain."""
         ...
 
 

@@ -75,6 +75,14 @@ def may_go_well(error: AtomeshError, *, idempotent: bool) -> bool:
     return idempotent or error.executed is False
 
 
+def may_fall_back(error: AtomeshError, *, idempotent: bool) -> bool:
+    """Whether another agent may do the work: not where this one may have done it, and it must not be done twice.
+
+    An agent that raises AgentFailed says itself that the work was not done.
+    """
+    return idempotent or error.executed is False or isinstance(error, errors.AgentFailed)
+
+
 def attempt_timeout(timeout: float, deadline: float, now: float) -> float:
     """Seconds for one attempt: its own, or what is left of the run's where that is less."""
     return min(timeout, deadline - now)

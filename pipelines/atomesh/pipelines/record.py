@@ -103,7 +103,7 @@ class StageRecord:
     endpoint: str = ""
     input_bytes: int = 0
     output_bytes: int = 0
-    outputs: Sequence[Message] = ()
+    outputs: Sequence[Message] = field(default=(), repr=False)
     """As they came; held until the run is written."""
     attempts: list[AttemptRecord] = field(default_factory=list)
     attempt_count: int = 0
@@ -210,13 +210,13 @@ class RunRecord:
     failure: Failure | None = None
     log: list[LogRecord] = field(default_factory=list)
     input_bytes: int = 0
-    output: Message | None = None
+    output: Message | None = field(default=None, repr=False)
     output_bytes: int = 0
     owner: str = ""
     durable: bool = False
     request_id: str = ""
     user_id: str = ""
-    types: RunTypes | None = None
+    types: RunTypes | None = field(default=None, repr=False)
     """What it takes to read the outputs; kept once, however many runs have it."""
 
     def note(self, entry: LogRecord) -> None:

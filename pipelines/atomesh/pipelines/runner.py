@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import logging
 import random
@@ -366,9 +367,11 @@ class Runner:
                     await self._stages.run(run, step)
             else:
                 await self._branches(run)
-        except AtomeshError:
+        except AtomeshError as error:
             failed = next((s for s in run.plan.steps if run.stages[s.id].status is StageStatus.FAILED), None)
             if failed is not None and failed.spec.on_error == "compensate":
+                if failed.undo is not None and error.executed is not False:
+                    run.stages[failed.id].reason = "it may have run, and is not undone: nobody knows how far it came"
                 for step in reversed(run.finished):
                     await self._stages.undo(run, step)
             raise
@@ -424,10 +427,16 @@ class Runner:
                     f"make it Runner(mesh, providers={{{name!r}: ...}})"
                 )
             left = run.deadline - self._clock.now()
-            value = await authored(f"context provider {name}", provider.provide(run.record), left)
+            value = await authored(f"context provider {name}", _given(provider, run.record), left)
             (travelling if isinstance(value, str | int | float | bool | list | dict) else resources)[name] = value
         run.context = replace(run.context, metadata={**run.context.metadata, **_travelling(travelling)})
         run.resources = resources
+
+
+async def _given(provider: Provider, run: RunRecord) -> Any:
+    """What a provider gives, whether it is an `async def` or a plain one."""
+    value = provider.provide(run)
+    return await value if inspect.isawaitable(value) else value
 
 
 def _kept_for_undoing(plan: Plan, left: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from atomesh.agents import AgentFailed
-from atomesh.pipelines import RunCancelled, RunRecord, RunStatus, pipeline_agent
+from atomesh.pipelines import Event, RunCancelled, RunFailed, RunRecord, RunStatus, StageEnded, pipeline_agent
 
 Worlds = Callable[..., Any]
 
@@ -179,3 +179,41 @@ async def test_time_is_kept_for_undoing_only_where_something_may_be_undone(world
             await serve(w, name, stage("a", undo=None, **more))
             output = await w.mesh.call(name, StringValue(value="x"), timeout=10.0)
             assert output.value == "x>a"
+
+
+@pytest.mark.parametrize(("crashes", "said"), [(True, "it may have run, and is not undone"), (False, "")])
+async def test_the_stage_that_failed_is_not_undone_and_says_where_it_may_have_run(
+    world: Worlds, crashes: bool, said: str
+) -> None:
+    async def crash(value: str, context: Any) -> None:
+        raise RuntimeError("half done")
+
+    async with world() as w:
+        await w.agent("a")
+        await w.agent("b", crash)
+        undo = await w.agent("undo")
+        plan = await w.plan(stage("a"), stage("b", on_error="compensate", attempts=1))
+        if not crashes:
+            w.kill("b")
+        with pytest.raises(RunFailed) as caught:
+            await w.runner().run(plan, StringValue(value="x"))
+        record = caught.value.run
+        assert undo.values == ["x>a"]
+        assert record.stages[1].reason.partition(":")[0] == said
+
+
+async def test_who_follows_a_run_hears_what_was_undone(world: Worlds) -> None:
+    async with world() as w:
+        await w.agent("a")
+        await w.agent("b", broken)
+        await w.agent("undo")
+        told: list[tuple[str, str]] = []
+
+        def listen(event: Event) -> None:
+            if isinstance(event, StageEnded):
+                told.append((event.stage.stage, event.stage.status.name))
+
+        plan = await w.plan(stage("a"), stage("b", on_error="compensate"))
+        with pytest.raises(RunFailed):
+            await w.runner().run(plan, StringValue(value="x"), listener=listen)
+        assert told == [("a", "SUCCESS"), ("b", "FAILED"), ("a", "COMPENSATED")]

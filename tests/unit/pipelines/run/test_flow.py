@@ -301,6 +301,27 @@ async def test_a_fallback_that_fails_too_is_the_stages_failure(world: Worlds) ->
         assert record.stages[0].fell_back_to == "other"
 
 
+async def crash(value: str, context: Any) -> None:
+    raise RuntimeError("half done")
+
+
+@pytest.mark.parametrize(("more", "asked"), [({}, 0), ({"idempotent": True, "attempts": 1}, 1)])
+async def test_a_fallback_does_not_do_again_what_may_be_done_and_must_not_be_done_twice(
+    world: Worlds, more: dict[str, Any], asked: int
+) -> None:
+    async with world() as w:
+        await w.agent("a", crash)
+        other = await w.agent("other")
+        plan = await w.plan(stage("a", on_error={"fallback": "other"}, **more))
+        if asked:
+            assert (await w.runner().run(plan, StringValue(value="x"))).output.value == "x>other"
+        else:
+            with pytest.raises(RunFailed) as failed:
+                await w.runner().run(plan, StringValue(value="x"))
+            assert failed.value.failed_with == "AGENT_CRASHED"
+        assert len(other.seen) == asked, "an agent that crashed may have done the work"
+
+
 async def test_what_fails_cancels_its_siblings_and_begins_nothing_more(world: Worlds) -> None:
     async with world() as w:
 
