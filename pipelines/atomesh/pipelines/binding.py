@@ -10,7 +10,8 @@ from atomesh.balancer import Client
 from atomesh.core import errors
 from atomesh.core.errors import AtomeshError
 from atomesh.pipelines.model import PipelineSpec
-from atomesh.pipelines.plan import Bound, Plan, Want, make_plan, wants
+from atomesh.pipelines.plan import Bound, Plan, Want, wants
+from atomesh.pipelines.planner import make_plan
 from atomesh.pipelines.reading import Source, read_pipeline
 
 Choose: TypeAlias = Callable[[str], Awaitable[tuple[str, str]]]

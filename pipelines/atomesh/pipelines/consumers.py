@@ -10,7 +10,8 @@ from atomesh.core.evolution import Consumer
 from atomesh.core.fits import Breach
 from atomesh.pipelines.errors import PipelineInvalid
 from atomesh.pipelines.model import PipelineSpec
-from atomesh.pipelines.plan import Bound, make_plan
+from atomesh.pipelines.plan import Bound
+from atomesh.pipelines.planner import make_plan
 
 
 def consumer(spec: PipelineSpec, bound: Mapping[str, Bound], agent: str) -> Consumer:

@@ -21,7 +21,8 @@ from google.protobuf.message import Message
 
 from atomesh.core.contract import ContractDescriptor, describe
 from atomesh.pipelines.errors import PipelineInvalid
-from atomesh.pipelines.plan import Bound, Plan, make_plan, wants
+from atomesh.pipelines.plan import Bound, Plan, wants
+from atomesh.pipelines.planner import make_plan
 from atomesh.pipelines.reading import read_pipeline
 from atomesh.text.v1.text_pb2 import TextInput, TextOutput
 

@@ -17,7 +17,8 @@ from atomesh.pipelines.drawing.layers import depths, in_layers, places
 from atomesh.pipelines.drawing.tracks import DOWN, LEFT, RIGHT, STROKES, UP
 from atomesh.pipelines.errors import PipelineInvalid
 from atomesh.pipelines.model import PipelineSpec
-from atomesh.pipelines.plan import Bound, Plan, make_plan, wants
+from atomesh.pipelines.plan import Bound, Plan, wants
+from atomesh.pipelines.planner import make_plan
 from atomesh.pipelines.reading import read_pipeline
 from atomesh.text.v1.text_pb2 import TextInput, TextOutput
 

@@ -81,6 +81,10 @@ class RunStore(Protocol):
         """A run with its stages. Raises UnknownRun."""
         ...
 
+    async def find_runs(self, beginning: str, limit: int = 10) -> list[str]:
+        """Ids of runs that begin so, in order; any case but the same one is another id."""
+        ...
+
     async def get_types(self, digest: str) -> bytes:
         """The serialized FileDescriptorSet of that hash, see `Run.descriptor_hash`; empty where it is not kept."""
         ...

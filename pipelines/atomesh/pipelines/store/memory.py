@@ -99,6 +99,10 @@ class MemoryStore:
         """A run with its stages. Raises UnknownRun."""
         return shown(self._run(run_id), self._settings.max_output)
 
+    async def find_runs(self, beginning: str, limit: int = 10) -> list[str]:
+        """Ids of runs that begin so, in order."""
+        return sorted(run_id for run_id in self._runs if run_id.startswith(beginning))[:limit]
+
     async def get_types(self, digest: str) -> bytes:
         """The types of outputs; empty where they are not kept."""
         found = (run.types for run in self._runs.values() if run.types is not None and run.types.hash == digest)

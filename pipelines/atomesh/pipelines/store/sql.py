@@ -167,6 +167,12 @@ class SqlStore:
         """A run with its stages. Raises UnknownRun."""
         return await self._transaction(lambda connection: statements.select_run(connection, run_id), reading=True)
 
+    async def find_runs(self, beginning: str, limit: int = 10) -> list[str]:
+        """Ids of runs that begin so, in order."""
+        return await self._transaction(
+            lambda connection: statements.select_ids(connection, beginning, limit), reading=True
+        )
+
     async def get_types(self, digest: str) -> bytes:
         """The types of outputs; empty where they are not kept."""
         return await self._get(DESCRIPTORS, digest) or b""

@@ -101,6 +101,13 @@ def select_runs(
     return [_run(row.head, row.owner) for row in connection.execute(query)]
 
 
+def select_ids(connection: sa.Connection, beginning: str, limit: int) -> list[str]:
+    """Ids that begin so, in order."""
+    # Not LIKE: SQLite's takes "a" for "A", and "_" stands for anything.
+    same = sa.func.substr(RUNS.c.id, 1, len(beginning)) == beginning
+    return list(connection.execute(sa.select(RUNS.c.id).where(same).order_by(RUNS.c.id).limit(limit)).scalars())
+
+
 def select_claimable(connection: sa.Connection, run_id: str) -> Claimable:
     """Raises UnknownRun."""
     columns = [RUNS.c[field.name] for field in fields(Claimable)]

@@ -17,7 +17,8 @@ from atomesh.core import ContractDescriptor, Endpoint
 from atomesh.core.errors import InvalidArgument, NotFound
 from atomesh.pipelines.assembly import Catalog, Query, assemble, find, find_plans, to_yaml
 from atomesh.pipelines.assembly.chains import stage_ids
-from atomesh.pipelines.plan import Bound, make_plan, wants
+from atomesh.pipelines.plan import Bound, wants
+from atomesh.pipelines.planner import make_plan
 from atomesh.pipelines.reading import read_pipeline
 from atomesh.v1 import pipeline_pb2
 
