@@ -34,9 +34,12 @@ def run_pipeline(
     """
     from atomesh.cli import pipeline
     from atomesh.cli._logging import configure
+    from atomesh.cli._pipelines import looks_like_file
     from atomesh.cli._settings import load
 
     settings = load(flags)
     configure(settings, quiet=True)
     given = pipeline.Given(input_file=input_file, output_file=output_file)
-    return asyncio.run(pipeline.run_pipeline(config_file, settings, given, as_json=as_json))
+    # Never a stored pipeline of that name.
+    file = config_file if looks_like_file(config_file) else f"./{config_file}"
+    return asyncio.run(pipeline.run_pipeline(file, settings, given, as_json=as_json))

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 5.0
 """For a process to answer of its runs, which takes milliseconds; one that is stopped never does."""
 
+_INTERRUPTED = "interrupted"
+_LOOKED_AT = 1000
+"""Of the newest runs, for those that run or were interrupted; as many as a list can have."""
+
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
 
 
@@ -52,24 +56,31 @@ def ls(
     """
     from atomesh.cli._settings import load
 
-    return asyncio.run(_ls(load(flags), pipeline, _statuses(status or []), limit, as_json=as_json))
+    words = [word.lower() for word in status or []]
+    return asyncio.run(_ls(load(flags), pipeline, words, limit, as_json=as_json))
 
 
 def _statuses(words: list[str]) -> tuple[RunStatus, ...]:
+    """As the store has them, where an interrupted run is one that runs."""
     from atomesh.pipelines import RunStatus
 
-    known = {status.name.lower(): status for status in RunStatus}
-    if wrong := next((word for word in words if word.lower() not in known), None):
+    known = {status.name.lower(): status for status in RunStatus} | {_INTERRUPTED: RunStatus.RUNNING}
+    if wrong := next((word for word in words if word not in known), None):
         raise UsageMistake(f"--status {wrong!r:.40} is none of {', '.join(known)}")
-    return tuple(known[word.lower()] for word in words)
+    return tuple({known[word] for word in words})
 
 
-async def _ls(settings: Settings, pipeline: str, statuses: tuple[RunStatus, ...], limit: int, *, as_json: bool) -> int:
+async def _ls(settings: Settings, pipeline: str, words: list[str], limit: int, *, as_json: bool) -> int:
     from atomesh.cli._pipelines import opened_store
-    from atomesh.cli._runs_view import run_data, run_table
+    from atomesh.cli._runs_view import run_data, run_table, standing
 
+    statuses = _statuses(words)
+    # Which of those that run were interrupted is told here, so that some of them may fall away.
+    most = _LOOKED_AT if {"running", _INTERRUPTED} & set(words) else limit
     async with opened_store(settings) as store:
-        runs = await store.list_runs(pipeline, statuses, limit)
+        runs = await store.list_runs(pipeline, statuses, most)
+    if words:
+        runs = [run for run in runs if standing(run) in words][:limit]
     if as_json:
         say_json([run_data(run) for run in runs])
     elif runs:
@@ -136,6 +147,7 @@ def cancel(run_id: RunId, flags: StoreFlags) -> int:
 async def _cancel(run_id: str, settings: Settings) -> int:
     from atomesh.cli._pipelines import opened_store
     from atomesh.cli._runs_view import standing
+    from atomesh.pipelines import RunStatus
     from atomesh.v1 import pipeline_pb2
 
     async with opened_store(settings) as store:
@@ -144,11 +156,14 @@ async def _cancel(run_id: str, settings: Settings) -> int:
     if run.HasField("ended_at"):
         note(f"run {run_id} has ended already: {stands}")
         return ExitCode.OK
-    if stands == "interrupted":
+    if stands == _INTERRUPTED:
         hint = f"; `atomesh runs resume {run_id}` goes on with it" if run.durable else ""
         raise CliError(f"run {run_id} has no process any more: {run.owner} is gone{hint}", ExitCode.NOT_FOUND)
-    await _asked(run.owner, "CancelRun", pipeline_pb2.CancelRunRequest(run_id=run_id), settings)
-    note(f"cancelled run {run_id}")
+    answer = await _asked(run.owner, "CancelRun", pipeline_pb2.CancelRunRequest(run_id=run_id), settings)
+    if answer.status == pipeline_pb2.RUN_STATUS_CANCELLED:
+        note(f"cancelled run {run_id}")
+    else:
+        note(f"run {run_id} has ended meanwhile: {RunStatus(answer.status).name.lower()}")
     return ExitCode.OK
 
 
@@ -158,12 +173,17 @@ async def _asked(owner: str, method: str, request: object, settings: Settings) -
     Raises:
         CliError: it has none that could be asked.
     """
+    from atomesh.core.names import is_loopback, split_address
+    from atomesh.pipelines.machine import this_host
     from atomesh.pipelines.owner import Owner
 
     known = Owner.parse(owner)
     if known is None or not known.address:
         whose = owner or "an unknown process"
         raise CliError(f"the run is of {whose}, which takes no requests; end it there", ExitCode.UNAVAILABLE)
+    if known.host != this_host().name and is_loopback(split_address(known.address)[0]):
+        # Whoever has that port here is another, and gets no token of ours.
+        raise CliError(f"the run is of {owner}, which takes requests on {known.host} alone", ExitCode.UNAVAILABLE)
     return await ask(known.address, method, request, settings)
 
 
