@@ -51,6 +51,10 @@ log = logging.getLogger("atomesh.pipelines")
 _MAX_CONTEXT_VALUE = 4096  # bytes, as context.proto says
 _RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # as pipeline.proto says
 _NEVER = 1e9  # seconds
+_LAST_SECONDS = 0.05
+"""Whoever leaves within the last of the time that he gave was out of it: his own
+clock began before ours, by the way from him to here. Half may be too little
+for a busy machine; at ten times a cancellation is taken for it."""
 _UNDOING = 0.2
 """Part of a caller's time that is kept for undoing. A tenth of half a minute is little
 for a call or two; with two fifths of it, stages fail that would have gone well."""
@@ -304,6 +308,8 @@ class Runner:
             record.status = _how(record)
         except asyncio.CancelledError as error:
             record.status = RunStatus.CANCELLED
+            if not (run.cancelled or record.durable) and self._clock.now() >= run.deadline - _LAST_SECONDS:
+                self._blame(run, errors.DeadlineExceeded("the run's time was up, and its caller's with it"))
             if not run.cancelled or run.task is None or run.task.uncancel() > 0:
                 raise  # it is the caller who is cancelled, or it as well
             raise RunCancelled(f"run {record.id} was cancelled", record) from error
@@ -408,6 +414,7 @@ class Runner:
         record = run.record
         record.status = RunStatus.FAILED
         failed = [stage for stage in record.stages if stage.status is StageStatus.FAILED]
+        failed = failed or [stage for stage in record.stages if stage.status is StageStatus.CANCELLED]
         # Branches may have failed in one turn; the run's error is that of one of them.
         stage = next((stage for stage in failed if stage.error == str(error)), failed[0] if failed else None)
         name, spent = (stage.stage, stage.retries_exhausted) if stage is not None else ("", False)

@@ -17,6 +17,7 @@ import grpc.aio
 import pytest
 
 from atomesh.agents import Agent, AgentServer, ExecutionContext
+from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.core.errors import AtomeshError
 from atomesh.pipelines.store import open_store
 from atomesh.rpc.channel import from_rpc_error, open_channel
@@ -188,6 +189,20 @@ async def test_a_host_that_stops_hands_its_durable_runs_over(house: Opens, tmp_p
         assert at.host.resumed == 1, "it need not wait for the death of a process that gave it up"
         run = await at.ended("r")
         assert run.status == pipeline_pb2.RUN_STATUS_RUNNING, "the gate was cut off and must not run twice"
+
+
+async def test_of_many_who_resume_a_run_one_does(house: Opens, tmp_path: Path) -> None:
+    pipeline = STEPS.format(repeatable="true")
+    async with house("loud") as at, killed_amid(at, tmp_path, pipeline) as where:
+        async with at.another("loud", store=where, name="louder") as other:
+            assert other.host.resumed == 1
+            async with asyncio.timeout(PATIENCE):
+                while len(at.gate.request_ids) < 2:
+                    await SYSTEM_CLOCK.sleep(0.01)
+            tries = [asyncio.create_task(resumed(other)) for _ in range(5)]
+            ended = await asyncio.gather(*tries, return_exceptions=True)
+    assert [getattr(error, "reason", error) for error in ended] == ["NOT_RESUMABLE"] * 5
+    assert len(at.gate.request_ids) == 2, "one process after the killed one came to the gate"
 
 
 async def test_what_cannot_be_resumed_says_why(house: Opens, tmp_path: Path) -> None:
