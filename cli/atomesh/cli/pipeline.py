@@ -10,16 +10,13 @@ import typer
 
 from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistake
 from atomesh.cli._flags import Json, expanded
-from atomesh.cli._output import cell, console, data_text, escape, fail, note, say, say_json, to_json
+from atomesh.cli._output import cell, console, counted, data_text, escape, fail, note, say, say_json, to_json
 from atomesh.cli._pipelines import Breakers, PipelineFlags, Store, StoreFlags
 from atomesh.cli.serve import ServeFlags
 
 if TYPE_CHECKING:
     from atomesh.cli._settings import Settings
     from atomesh.pipelines import PipelineSpec, Plan
-    from atomesh.pipelines.record import RunRecord
-
-_ALL = 1 << 40  # bytes: whoever asks for all of a run gets its outputs whole
 
 Which = Annotated[str, typer.Argument(metavar="FILE|NAME", help="A file, or a stored pipeline.", show_default=False)]
 
@@ -110,21 +107,20 @@ async def _validate(files: list[str], settings: Settings, *, offline: bool, note
 
 
 async def _checked(name: str, plan: Any, notes: bool) -> str:
-    from atomesh.cli._pipelines import read_file
-    from atomesh.pipelines.errors import PipelineInvalid
-    from atomesh.pipelines.graph import needs
+    from atomesh.cli._pipelines import provided, read_file
+    from atomesh.pipelines.syntax import check_alone
 
     spec, source, _ = read_file(name)
     if plan is None:
-        _, problems = needs(spec, source)
-        if problems:
-            raise PipelineInvalid(problems, source.name)
-        return f"{name}: {spec.name} {spec.version} reads well, {len(spec.stages)} stages; contracts were not asked for"
+        check_alone(spec, source)
+        read = f"{name}: {spec.name} {spec.version} reads well, {counted(len(spec.stages), 'stage')}"
+        return f"{read}; contracts were not asked for{provided(spec)}"
     made: Plan = await plan(spec, source)
-    said = f"{name}: {spec.name} {spec.version}, {made.contract.input_type} -> {made.contract.output_type}, {len(spec.stages)} stages"
+    types = f"{made.contract.input_type} -> {made.contract.output_type}"
+    said = f"{name}: {spec.name} {spec.version}, {types}, {counted(len(spec.stages), 'stage')}{provided(spec)}"
     if made.notes and notes:
         return "\n  ".join((said, *made.notes))
-    return said + (f" ({len(made.notes)} notes, see --notes)" if made.notes else "")
+    return said + (f" ({counted(len(made.notes), 'note')}, see --notes)" if made.notes else "")
 
 
 def run(pipeline: Which, flags: PipelineFlags, given: Given, as_json: Json = False) -> int:
@@ -148,9 +144,9 @@ def run(pipeline: Which, flags: PipelineFlags, given: Given, as_json: Json = Fal
 async def run_pipeline(name: str, settings: Settings, given: Given, *, as_json: bool) -> int:
     """Runs a pipeline by file or name, and shows it."""
     from atomesh.cli._messages import parse
-    from atomesh.cli._pipelines import check_output, named, opened_room, opened_store, planned
+    from atomesh.cli._pipelines import check_output, check_providers, named, opened_room, opened_store, planned
+    from atomesh.cli._run_shown import ended, shown
     from atomesh.cli._run_view import RunView
-    from atomesh.pipelines import RunCancelled, RunFailed
 
     if name == "-" and "-" in (given.input, given.input_file):
         raise UsageMistake("the pipeline and its input cannot both come from stdin; give one of them as a file")
@@ -158,53 +154,15 @@ async def run_pipeline(name: str, settings: Settings, given: Given, *, as_json: 
     check_output(given.output_file)
     async with opened_store(settings) as store:
         spec, source, _ = await named(name, store)
-    async with opened_room(settings, durable=spec.durable) as room:
-        plan = await planned(room, spec, source)
-        message = parse(text, where, plan.contract.input)
-        with RunView(quiet=as_json) as view:
-            try:
-                outcome = await room.runner.run(
-                    plan, message, timeout=given.timeout, run_id=given.run_id, listener=view.listen
-                )
-            except (RunFailed, RunCancelled) as error:
-                record: RunRecord = error.run
-                failure: Exception | None = error
-            else:
-                record, failure = outcome.record, None
+    check_providers(spec)
+    # The view is left last: closing the room is what ends a run after Ctrl-C.
+    with RunView(quiet=as_json) as view:
+        async with opened_room(settings, durable=spec.durable) as room:
+            plan = await planned(room, spec, source)
+            message = parse(text, where, plan.contract.input)
+            run = room.runner.run(plan, message, timeout=given.timeout, run_id=given.run_id, listener=view.listen)
+            record, failure = await ended(view, run, durable=spec.durable)
     return shown(record, failure, given.output_file, as_json=as_json)
-
-
-def shown(record: RunRecord, failure: Exception | None, output_file: str | None, *, as_json: bool) -> int:
-    """Shows what came of a run: its output, or all of it as JSON; raises the error that it ended with."""
-    if as_json:
-        from atomesh.cli._runs_view import run_data
-
-        types = record.types.descriptor_set if record.types is not None else b""
-        say_json(run_data(record.to_proto(_ALL), types))
-    if failure is None and not (as_json and output_file is None):
-        _write(output_file, record.output)
-    if failure is not None:
-        raise _failure(record, failure)
-    return ExitCode.OK
-
-
-def _failure(record: RunRecord, error: Exception) -> CliError:
-    """The one line of a run that did not go well: what, where, and where all of it is shown."""
-    from atomesh.cli._errors import code_of
-
-    cause = error.__cause__ if record.failure is not None and isinstance(error.__cause__, Exception) else error
-    what = f"stage {record.failure.stage}: {record.failure.message}" if record.failure is not None else str(error)
-    hint = f"`atomesh runs status {record.id}` shows all of it"
-    return CliError(f"{record.pipeline} {record.status.name.lower()}: {what}; {hint}", code_of(cause))
-
-
-def _write(name: str | None, output: Any) -> None:
-    import sys
-
-    from atomesh.cli._pipelines import output_data, write_output
-
-    plain = name is None and not sys.stdout.isatty()
-    write_output(name, to_json(output_data(output), indent=None if plain else 2))
 
 
 def _input(given: Given) -> tuple[str, str]:
@@ -297,27 +255,34 @@ def ls(flags: StoreFlags, as_json: Json = False) -> int:
 
 
 async def _ls(settings: Settings, *, as_json: bool) -> int:
-    from rich.table import Table
-
     from atomesh.cli._pipelines import opened_store
-    from atomesh.cli._tables import timestamp
+    from atomesh.cli._rows import Column, Row, laid_out, room, show
+    from atomesh.cli._tables import ago, timestamp
+    from atomesh.core.clock import SYSTEM_CLOCK
     from atomesh.core.times import from_timestamp
 
     async with opened_store(settings) as store:
         pipelines = await store.list_pipelines()
-    rows = [(p.name, p.version, timestamp(from_timestamp(p.stored_at)), p.description) for p in pipelines]
     if as_json:
-        say_json([dict(zip(("name", "version", "stored_at", "description"), row, strict=True)) for row in rows])
-        return ExitCode.OK
-    if not rows:
+        told = [(p.name, p.version, timestamp(from_timestamp(p.stored_at)), p.description) for p in pipelines]
+        say_json([dict(zip(("name", "version", "stored_at", "description"), each, strict=True)) for each in told])
+    elif pipelines:
+        now, out = SYSTEM_CLOCK.wall(), console()
+        columns = (Column("pipeline", least=12), Column("version"), Column("stored", right=True))
+        rows = [
+            Row(
+                {
+                    "pipeline": cell(p.name, "bold"),
+                    "version": cell(p.version),
+                    "stored": cell(ago(now - from_timestamp(p.stored_at))),
+                },
+                [cell(" ".join(p.description.split()), "dim")] if p.description else [],
+            )
+            for p in pipelines
+        ]
+        show(out, laid_out(columns, rows, room(out)))
+    else:
         note(f"no pipeline is stored in {store.name}; `atomesh pipeline add FILE` stores one")
-        return ExitCode.OK
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("pipeline", "version", "stored", "description"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(cell(value or "") for value in row))
-    console().print(table)
     return ExitCode.OK
 
 
@@ -382,7 +347,7 @@ async def _serve(names: list[str], settings: Settings, *, as_json: bool) -> int:
     import contextlib
 
     from atomesh.agents import run_until_signal
-    from atomesh.cli._pipelines import named, opened_checkpoints, opened_store
+    from atomesh.cli._pipelines import check_providers, named, opened_checkpoints, opened_store
     from atomesh.cli.call import check_registry, open_client
     from atomesh.cli.serve import server_options, tell
     from atomesh.pipelines.assembly.gather import RegistryFinder
@@ -393,6 +358,8 @@ async def _serve(names: list[str], settings: Settings, *, as_json: bool) -> int:
         store = await stack.enter_async_context(opened_store(settings))
         names = names or [pipeline.name for pipeline in await store.list_pipelines()]
         pipelines = [(await named(name, store))[:2] for name in names]
+        for spec, _ in pipelines:
+            check_providers(spec)
         durable = any(spec.durable for spec, _ in pipelines)
         checkpoints = await stack.enter_async_context(opened_checkpoints(settings)) if durable else None
         mesh = await stack.enter_async_context(open_client(settings, []))
@@ -402,7 +369,7 @@ async def _serve(names: list[str], settings: Settings, *, as_json: bool) -> int:
         )
         await stack.enter_async_context(host)
         if host.resumed:
-            note(f"{host.resumed} interrupted runs go on")
+            note(f"{counted(host.resumed, 'interrupted run')} {'goes' if host.resumed == 1 else 'go'} on")
         telling = asyncio.create_task(tell(host.server, settings, as_json=as_json), name="tell")
         try:
             return await run_until_signal(host.server)

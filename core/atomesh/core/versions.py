@@ -60,7 +60,12 @@ def _clause(part: str, whole: str) -> tuple[str, semver.Version]:
     operator, text = matched.groups()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         text += ".0" * (2 - text.count("."))
-    return operator or "==", parse_version(text)
+    try:
+        return operator or "==", parse_version(text)
+    except InvalidArgument:
+        raise InvalidArgument(
+            f"version range {whole!r:.80} is not comparisons of semver, such as >=1.2.0,<2.0.0; {text!r:.40} is no version"
+        ) from None
 
 
 def _holds(order: int, operator: str) -> bool:

@@ -80,6 +80,14 @@ class Expressions:
         return Shape(message=message) if message is not None else None
 
 
+def check_syntax(text: str) -> None:
+    """Raises Wrong where the expression does not parse, whatever its names are."""
+    try:
+        cel.NewEnv().compile(text, disable_check=True)
+    except RuntimeError as error:
+        raise Wrong(f"{text!r:.80}: {_complaint(error)}") from None
+
+
 def names_in(text: str, known: Iterable[str]) -> list[str]:
     """Which of the known names the expression uses; more rather than fewer, sorted.
 
@@ -108,7 +116,7 @@ def _evaluator(text: str, compiled: Any, empty: Mapping[str, Any]) -> Getter:
         except (RuntimeError, ValueError, TypeError) as error:
             raise ExpressionFailed(f"{text!r:.120} failed: {_complaint(error)}") from None
         if result.type() == cel.Type.ERROR:
-            raise ExpressionFailed(f"{text!r:.120} failed: {' '.join(str(result.value()).split())[:200]}")
+            raise ExpressionFailed(f"{text!r:.120} failed: {_plain_words(str(result.value()))}")
         return _plain(result.plain_value())
 
     return evaluate
@@ -144,7 +152,12 @@ def _empty(shape: Shape) -> Any:
     return {"string": "", "bytes": b"", "bool": False, "double": 0.0, "float": 0.0}.get(shape.scalar, 0)
 
 
+def _plain_words(text: str) -> str:
+    """cel-cpp's words without the name of their status in front."""
+    return re.sub(r"^[A-Z_]+: ", "", " ".join(text.split()))[:200]
+
+
 def _complaint(error: Exception) -> str:
     """cel-cpp's words without their frame and the caret below them."""
     first = str(error).strip().splitlines()[0]
-    return re.sub(r"^(INVALID_ARGUMENT: )?(ERROR: )?(<input>:)?", "", first).strip()[:300]
+    return re.sub(r"^(INVALID_ARGUMENT: )?(ERROR: )?(<input>:)?", "", first).partition(" expecting {")[0].strip()[:300]

@@ -7,7 +7,8 @@ and sets what depends on the run.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,15 +16,19 @@ from google.protobuf import json_format, message_factory
 from google.protobuf.message import Message
 
 from atomesh.core.fits import field_fit
+from atomesh.core.rules import ContractRuleError, Rules
 from atomesh.pipelines.dynamic import JSON_TYPES, WRAPPERS, typed
 from atomesh.pipelines.expressions import Expressions
 from atomesh.pipelines.fields import Assign, converted, named, present, put_value
-from atomesh.pipelines.references import Getter, Values, Wrong, is_reference, resolve
+from atomesh.pipelines.references import Getter, Values, Wrong, is_reference, raise_all, resolve
 from atomesh.pipelines.shapes import Shape, misfit, of_field
 from atomesh.pipelines.typespace import TypeSpace
 
 CEL = "$cel"
 """The key of an object that is an expression."""
+
+_INSIDE = re.compile(r"\$([a-z][a-z0-9_]*)\.")  # a reference in the middle of a text
+_BARE = re.compile(r"([a-z][a-z0-9_]*)(\.[a-z][a-z0-9_]*)+")  # one without its dollar
 
 _CEL_INTS = ("int32", "int64", "uint32", "uint64")
 
@@ -39,6 +44,7 @@ class Mapper:
     def __post_init__(self) -> None:
         """The expressions of these types."""
         self._expressions = Expressions(self.types)
+        self._rules = Rules()
 
     def message(self, value: Any, target: Any, scope: Mapping[str, Shape]) -> Getter:
         """A function that gives the message of type `target`, or None where all of it is a value that is not there.
@@ -125,17 +131,23 @@ class Mapper:
         fixed = message_factory.GetMessageClass(target)()
         assigns: list[Assign] = []
         oneofs: dict[str, str] = {}
+        literal: dict[str, str] = {}
+        wrong: list[Wrong] = []
         for name, item in value.items():
             try:
                 member = _member(target, name)
                 if (group := member.containing_oneof) is not None and oneofs.setdefault(group.name, name) != name:
                     raise Wrong(f"{oneofs[group.name]} and {name} of {target.full_name} exclude one another; fill one")
                 if _is_literal(item):
+                    self._check_inside(member, item, scope)
                     _set_literal(fixed, member, item)
+                    literal[str(member.name)] = str(name)
+                    self._note_text(str(name), item, scope)
                 else:
                     assigns.append(named(member.name, self._assign(member, item, scope)))
             except Wrong as error:
-                raise error.below(str(name)) from None
+                wrong.append(error.below(str(name)))
+        raise_all([*wrong, *self._broken_rules(fixed, literal)])
 
         def fill(message: Any, values: Values) -> None:
             message.MergeFrom(fixed)
@@ -143,6 +155,38 @@ class Mapper:
                 assign(message, values)
 
         return fill
+
+    def _check_inside(self, member: Any, item: Any, scope: Mapping[str, Shape]) -> None:
+        """Raises Wrong for what is wrong inside an object, in our own words and at its own place."""
+        wanted = of_field(member)
+        if not isinstance(item, dict) or wanted.message is None or wanted.many or wanted.key:
+            return
+        if wanted.message.file.package != "google.protobuf":  # whose JSON is not an object of their fields
+            self._fields(item, wanted.message, scope)
+
+    def _broken_rules(self, fixed: Message, literal: Mapping[str, str]) -> list[Wrong]:
+        """Rules of a contract that literals break: what the run fills beside them cannot mend that."""
+        try:
+            broken = self._rules.check(fixed) if literal else ()
+        except ContractRuleError:
+            return []  # the contract's own fault, which its endpoint tells of
+        found = []
+        for violation in broken:
+            first = violation.field.partition(".")[0].partition("[")[0]
+            if first in literal:
+                found.append(Wrong(f"{violation.field}: {violation.message}").below(literal[first]))
+        return found
+
+    def _note_text(self, name: str, item: Any, scope: Mapping[str, Shape]) -> None:
+        """Notes text that looks as if a reference was meant: nothing is put into the middle of a text."""
+        for text in _texts(item):
+            inside = next((found[1] for found in _INSIDE.finditer(text) if found[1] in scope), None)
+            bare = _BARE.fullmatch(text)
+            if inside is not None or (bare is not None and bare[1] in scope):
+                self.notes.append(
+                    f"{name}: {text!r:.60} is sent as it stands; a reference stands alone ($input.x), "
+                    "and text is put together in CEL"
+                )
 
     def _assign(self, member: Any, item: Any, scope: Mapping[str, Shape]) -> Assign:
         """What sets one field from a value that depends on the run."""
@@ -213,6 +257,15 @@ def _is_expression(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {CEL}
 
 
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a literal."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
 def _is_literal(value: Any) -> bool:
     if isinstance(value, dict):
         return not _is_expression(value) and all(_is_literal(item) for item in value.values())
@@ -238,6 +291,10 @@ def _member(target: Any, name: str) -> Any:
     if found is None:
         names = [member.name for member in target.fields]
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        if name == CEL:
+            raise Wrong("an expression stands alone: an object with $cel has no other key")
+        if name.startswith("$"):
+            raise Wrong(f"the key {name!r:.40} means nothing; write {{$cel: EXPRESSION}} for an expression")
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names) or 'none'}"[:200]
         raise Wrong(f"{target.full_name} has no field {name!r:.60}; {hint}")
     return found
@@ -252,9 +309,15 @@ def _parse(message: Any, value: Any, shape: Shape, item: Any = None) -> None:
     try:
         json_format.ParseDict(_unescaped(value), message, descriptor_pool=message.DESCRIPTOR.file.pool)
     except (json_format.ParseError, TypeError, ValueError) as error:
-        why = " ".join(str(error).split()).rstrip(".")
         shown = value if item is None else item
-        raise Wrong(f"{shown!r:.60} does not fit {shape} ({why[-160:]})") from None
+        why = ""
+        if shape.enum is not None:
+            why = f"; one of {', '.join(each.name for each in shape.enum.values)}"[:200]
+        elif isinstance(shown, dict) and any(key.startswith("$") for key in shown):
+            why = "; write {$cel: EXPRESSION} for an expression"
+        elif shape.message is not None:
+            why = f" ({' '.join(str(error).split()).rstrip('.')[-160:]})"
+        raise Wrong(f"{shown!r:.60} does not fit {shape}{why}") from None
 
 
 def _cel_misfit(given: Shape, wanted: Shape) -> str:

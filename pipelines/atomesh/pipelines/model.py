@@ -116,6 +116,10 @@ class Fallback(_Model):
 OnError: TypeAlias = Literal["stop", "skip", "compensate"] | Fallback
 
 
+def _one_or_more(given: Any) -> Any:
+    return [given] if isinstance(given, str) else given
+
+
 class StageSpec(_Model):
     """One stage: whom it asks, with what, and what its failure does."""
 
@@ -137,8 +141,8 @@ class StageSpec(_Model):
     """Items at once, where it maps."""
     when: str | None = None
     """A guard in CEL, or a reference to a bool: where it is false the stage is left out."""
-    after: tuple[StageId, ...] = ()
-    """Stages that must have ended before, though nothing of theirs is read."""
+    after: Annotated[tuple[StageId, ...], BeforeValidator(_one_or_more)] = ()
+    """Stages, or one, that must have ended before, though nothing of theirs is read."""
     attempts: Annotated[int, Field(ge=1, le=100)] | None = None
     """Attempts in all. Unset: the pipeline's, 3."""
     timeout: Seconds | None = None
@@ -239,6 +243,8 @@ def json_schema() -> dict[str, Any]:
     # pydantic says minLength of a tuple, which JSON Schema has for text alone.
     least, most = fields["stages"].pop("minLength"), fields["stages"].pop("maxLength")
     stage, listed = kinds["StageSpec"], {**fields["stages"], "minItems": least, "maxItems": most}
+    after = stage["properties"]["after"]
+    stage["properties"]["after"] = {"anyOf": [_without(after, "title"), after["items"]], "title": after["title"]}
     without_id = {name: rule for name, rule in stage["properties"].items() if name != "id"}
     kinds["StageById"] = {**_without(stage, "required"), "properties": without_id}
     by_id = {

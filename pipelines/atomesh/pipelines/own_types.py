@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from google.protobuf import descriptor_pb2
 
@@ -19,6 +20,8 @@ from atomesh.pipelines.typespace import TypeSpace, field_number, own_package
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_MAP = re.compile(r"\s*map\s*<\s*(?P<key>\w+)\s*,\s*(?P<value>[\w.]+)\s*>\s*")
+_KEYS = SCALARS.keys() - {"double", "float", "bytes"}  # what protobuf takes as the key of a map
 
 
 def own_file(
@@ -54,19 +57,33 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def shape_named(text: str, types: TypeSpace) -> Shape:
-    """The shape that `string`, `repeated int64` or a message's full name stands for.
+    """The shape that `string`, `repeated int64`, `map<string, int64>` or a message's or enum's full name stands for.
 
     Raises:
         Wrong: it is none of these.
     """
+    if (parts := _MAP.fullmatch(text)) is not None and parts["key"] in _KEYS:
+        one = _one_named(parts["value"], types)
+        if one is not None:
+            return replace(one, key=parts["key"])
     words = text.split()
     many = words[:1] == ["repeated"]
-    name = words[-1] if len(words) == 1 + many else ""
+    one = _one_named(words[-1], types) if len(words) == 1 + many else None
+    if one is not None:
+        return replace(one, many=many)
+    raise Wrong(
+        f"{text!r:.80} is no type; write one of {', '.join(SCALARS)}, or a message or enum of the agents' contracts, "
+        "one, repeated, or in a map such as map<string, int64>"
+    )
+
+
+def _one_named(name: str, types: TypeSpace) -> Shape | None:
     if name in SCALARS:
-        return Shape(scalar=name, many=many)
-    if name and (message := types.find(name)) is not None:
-        return Shape(message=message, many=many)
-    raise Wrong(f"{text!r:.80} is no type; write one of {', '.join(SCALARS)}, or a message of the agents' contracts")
+        return Shape(scalar=name)
+    if (message := types.find(name)) is not None:
+        return Shape(message=message)
+    enum = types.find_enum(name)
+    return None if enum is None else Shape(enum=enum)
 
 
 def _add(
@@ -79,7 +96,7 @@ def _add(
     label = _Field.LABEL_REPEATED if shape.many or shape.key else _Field.LABEL_OPTIONAL
     field = message.field.add(name=name, number=number, label=label)
     if shape.key:
-        entry = message.nested_type.add(name=f"{name.title().replace('_', '')}Entry")
+        entry = message.nested_type.add(name=_entry_name(name))
         entry.options.map_entry = True
         _add(file, entry, "key", Shape(scalar=shape.key), 1)
         _add(file, entry, "value", shape.one, 2)
@@ -93,3 +110,8 @@ def _add(
     field.type_name = f".{named.full_name}"
     if named.file.name not in file.dependency:
         file.dependency.append(named.file.name)
+
+
+def _entry_name(field: str) -> str:
+    """The name that protobuf gives the entries of a map field (MapEntryName of its compiler)."""
+    return "".join(word[:1].upper() + word[1:] for word in field.split("_")) + "Entry"

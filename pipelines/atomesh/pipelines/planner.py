@@ -20,7 +20,7 @@ from atomesh.pipelines.graph import in_order, input_of, last_stages, needs
 from atomesh.pipelines.mapping import CEL, Mapper, roots
 from atomesh.pipelines.model import Fallback, PipelineSpec, StageSpec
 from atomesh.pipelines.own_types import check_names, own_file, shape_named
-from atomesh.pipelines.plan import Bound, Plan, Step, Target, Undoing
+from atomesh.pipelines.plan import Bound, Plan, Step, Target, Undoing, wants
 from atomesh.pipelines.reading import Path, Source
 from atomesh.pipelines.references import Getter, Wrong
 from atomesh.pipelines.shapes import Shape, misfit, of_message
@@ -35,6 +35,13 @@ def make_plan(spec: PipelineSpec, bound: Mapping[str, Bound], source: Source | N
     """
     source = source or Source()
     waits, problems = needs(spec, source)
+    problems += [
+        source.problem(
+            ("stages", want.key.partition(".")[0], "agent"), f"the pipeline {spec.name} calls itself without an end"
+        )
+        for want in wants(spec)
+        if want.agent == spec.name
+    ]
     if problems:
         raise PipelineInvalid(problems, source.name)
     try:
@@ -159,7 +166,9 @@ class _Planner:
         over = None
         if stage.map is not None:
             over, item = self._over(stage, path)
-            scope = {**scope, "item": item, "index": Shape(scalar="int64")} if item else scope
+            if item is None:
+                return None  # its input would only be wrong for the same reason
+            scope = {**scope, "item": item, "index": Shape(scalar="int64")}
         said = input_of(self._spec, place)
         taken: Any = target.contract.input.DESCRIPTOR
         fill = self._message((*path, "input"), said, taken, scope)
@@ -205,7 +214,8 @@ class _Planner:
         try:
             made = self._mapper.message(value, target, scope)
         except Wrong as error:
-            self._wrong((*path, *error.path), str(error))
+            for each in error.all:
+                self._wrong((*path, *each.path), str(each))
             return None
         place = ".".join(map(str, path))
         self._mapper.notes[noted:] = [f"{place}.{note}" for note in self._mapper.notes[noted:]]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.constructor import DuplicateKeyError
@@ -23,10 +23,31 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 from ruamel.yaml.scalarint import ScalarInt
 
 from atomesh.pipelines.errors import PipelineInvalid, Problem
-from atomesh.pipelines.model import Fallback, PipelineSpec, StageSpec
+from atomesh.pipelines.model import BackoffSpec, Defaults, Fallback, PipelineSpec, StageSpec, Undo
 
 MAX_BYTES = 1024 * 1024
 """Bytes of a pipeline's text. A thousand stages have a tenth of it."""
+_INNER: Mapping[object, type[BaseModel]] = {
+    "stages": StageSpec,
+    "defaults": Defaults,
+    "backoff": BackoffSpec,
+    "undo": Undo,
+    "on_error": Fallback,
+}
+"""The models of objects by the key that they stand under."""
+
+_KINDS = {
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "text",
+}
+"""What pydantic wants, in plain words."""
+
 _MAX_NODES = 100_000
 """Values in it, aliases counted as often as they are used: ten lines of them can stand for billions."""
 
@@ -56,7 +77,8 @@ def read_pipeline(text: str, name: str = "") -> tuple[PipelineSpec, Source]:
     data, lines = _parsed(text, name)
     if not isinstance(data, dict):
         raise PipelineInvalid([Problem("it is no pipeline; write an object with name and stages", line=1)], name)
-    if "agents" in data and "stages" not in data:
+    linear = "agents" in data and "stages" not in data
+    if linear:
         data, lines = _from_linear(data, lines)
     data, lines = _listed(data, lines)
     source = Source(name, lines)
@@ -64,7 +86,7 @@ def read_pipeline(text: str, name: str = "") -> tuple[PipelineSpec, Source]:
         return PipelineSpec.model_validate(data), source
     except ValidationError as error:
         problems = problems_of(error, data, source)
-    raise PipelineInvalid(problems, name)
+    raise PipelineInvalid([_as_linear(each, data) for each in problems] if linear else problems, name)
 
 
 def read_data(text: str, name: str = "") -> tuple[Any, Source]:
@@ -182,6 +204,19 @@ def _from_linear(data: dict[str, Any], lines: dict[Path, int]) -> tuple[dict[str
     return {**{key: value for key, value in data.items() if key != "agents"}, "stages": stages}, moved
 
 
+def _as_linear(problem: Problem, data: dict[str, Any]) -> Problem:
+    """The problem with its place as the plain form has it: `agents.1.typ`."""
+    first, _, rest = problem.path.partition(".")
+    if first != "stages":
+        return problem
+    stage, dot, key = rest.partition(".")
+    ids = [str(each["id"]) for each in data["stages"]]
+    place = f"agents.{ids.index(stage)}" if stage in ids else "agents"
+    near = difflib.get_close_matches(key, ("type",), cutoff=0.6)
+    message = "there is no such key; did you mean type?" if near else problem.message
+    return Problem(message, place + dot + key, problem.line)
+
+
 def _free_id(agent: str, used: set[str]) -> str:
     """`text_processor` of `text-processor`; `text_processor_2` for the second."""
     base = "".join(c if c.isalnum() and c.isascii() else "_" for c in agent.lower()).strip("_") or "stage"
@@ -220,6 +255,8 @@ def problems_of(error: ValidationError, data: dict[str, Any], source: Source) ->
         if each["type"] == "literal_error" and isinstance(given := each["input"], dict) and "fallback" in given:
             continue  # it is meant as a fallback: what is wrong inside of it is said
         path = _named(each["loc"], stages)
+        if len(path) > 3 and path[2] == "on_error" and path[:3] in seen:
+            continue  # it is no fallback, and that is said
         if path in seen:  # the other forms that a value might have had
             continue
         seen.add(path)
@@ -245,7 +282,7 @@ def _words(error: Any, path: Path) -> str:
     kind, given = error["type"], error.get("input")
     key = str(path[-1]) if path else ""
     if kind == "extra_forbidden":
-        model = StageSpec if path[:1] == ("stages",) else PipelineSpec
+        model = next((_INNER[part] for part in reversed(path[:-1]) if part in _INNER), PipelineSpec)
         near = difflib.get_close_matches(key, model.model_fields, n=1, cutoff=0.5)
         return f"there is no such key{f'; did you mean {near[0]}?' if near else ''}"
     if kind == "missing":
@@ -258,6 +295,14 @@ def _words(error: Any, path: Path) -> str:
         return f"{given!r:.80} is none of stop, skip, compensate and {{{next(iter(Fallback.model_fields))}: AGENT}}"
     if key == "map" and len(path) == 3:
         return f"{given!r:.80} is no list to run over; write $input.field, or {{$cel: EXPRESSION}}"
+    if path == ("stages",):
+        return (
+            f"a pipeline has at most 1,000 stages, and this has {len(given)}"
+            if kind == "too_long"
+            else (f"{given!r:.80} is neither a list of stages nor an object of them by id")
+        )
+    if kind in _KINDS:
+        return f"{given!r:.80}: expected {_KINDS[kind]}"
     message = str(error["msg"]).removeprefix("Value error, ")
     message = message.replace("dictionary or instance of StageSpec", "object").replace("valid tuple", "list")
     shown = f"{given!r:.80}: " if isinstance(given, str | int | float) and kind != "value_error" else ""

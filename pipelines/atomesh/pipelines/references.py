@@ -27,11 +27,29 @@ class Wrong(Exception):
     """A mapping is wrong; the message says how, and `path` where in it."""
 
     path: tuple[str | int, ...] = ()
+    beside: tuple[Wrong, ...] = ()
+    """What is wrong in other fields of the same message."""
 
     def below(self, key: str | int) -> Wrong:
         """The same, seen from the value around it."""
-        self.path = (key, *self.path)
+        for each in self.all:
+            each.path = (key, *each.path)
         return self
+
+    @property
+    def all(self) -> tuple[Wrong, ...]:
+        """This and all beside it."""
+        return (self, *self.beside)
+
+
+def raise_all(found: list[Wrong]) -> None:
+    """Raises what is wrong with several fields at once; returns where nothing is."""
+    if found:
+        first, *others = [each for one in found for each in one.all]
+        first.beside = tuple(others)
+        for each in others:
+            each.beside = ()
+        raise first
 
 
 @dataclass(frozen=True)

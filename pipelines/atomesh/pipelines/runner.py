@@ -224,7 +224,7 @@ class Runner:
         if not isinstance(input, taken):
             input = _converted(plan, input)
         if timeout is not None and not 0 < timeout < _NEVER:  # nor is NaN
-            raise errors.InvalidArgument(f"timeout {timeout!r} s is not a positive number of seconds")
+            raise errors.InvalidArgument(f"timeout {timeout!r} s is not a number of seconds above 0 and below 1e9")
         run_id = run_id or new_request_id()
         if not _RUN_ID.fullmatch(run_id):
             raise errors.InvalidArgument(f"run id {run_id!r:.80} is not 1 to 64 of A-Z, a-z, 0-9, _ and -")

@@ -220,7 +220,7 @@ def test_references_reach_into_lists_maps_and_messages(lab: Any, text: str, expe
         ({"a_bool": "true"}, ".a_bool: 'true' does not fit bool"),
         ({"color": "RED"}, ".color: 'RED' does not fit lab.v1.Color"),
         ({"inner": "x"}, ".inner: 'x' does not fit lab.v1.Inner"),
-        ({"inner": {"txt": "a"}}, ".inner: {'txt': 'a'} does not fit lab.v1.Inner"),
+        ({"inner": {"txt": "a"}}, ".inner.txt: lab.v1.Inner has no field 'txt'; did you mean text?"),
         ({"inners": {"text": "a"}}, ".inners: {'text': 'a'} does not fit repeated lab.v1.Inner"),
         ({"many_string": "x"}, ".many_string: 'x' does not fit repeated string"),
         ({"many_string": [None, "$a.a_string"]}, ".many_string.0: [None] does not fit repeated string"),
@@ -261,7 +261,7 @@ def test_references_reach_into_lists_maps_and_messages(lab: Any, text: str, expe
         ("text", ": expected fields of lab.v1.Everything, a reference or an expression, not 'text'"),
         ([1], ": expected fields of lab.v1.Everything, a reference or an expression, not [1]"),
         ("$a.inner", ": $a.inner: lab.v1.Inner does not fit lab.v1.Everything: a_double: its number 1 is text's"),
-        ({"$cel": "a", "a_string": "x"}, ".$cel: lab.v1.Everything has no field '$cel'; there are a_double"),
+        ({"$cel": "a", "a_string": "x"}, ".$cel: an expression stands alone"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_runs(lab: Any, mapping: Any, said: str) -> None:
@@ -370,10 +370,10 @@ def test_values_that_only_a_run_knows_are_held_against_their_field(lab: Any, map
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("a.many_string[7]", "'a.many_string[7]' failed: UNKNOWN: Index error: index=7 size=0"),
+        ("a.many_string[7]", "'a.many_string[7]' failed: Index error: index=7 size=0"),
         ("a.words['no']", "\"a.words['no']\" failed: "),
-        ("string(1 / int(a.a_double))", "'string(1 / int(a.a_double))' failed: INVALID_ARGUMENT: divide by zero"),
-        ("string(a.a_int64 + 1)", "'string(a.a_int64 + 1)' failed: OUT_OF_RANGE: integer overflow"),
+        ("string(1 / int(a.a_double))", "'string(1 / int(a.a_double))' failed: divide by zero"),
+        ("string(a.a_int64 + 1)", "'string(a.a_int64 + 1)' failed: integer overflow"),
         ("dyn(a).nope", "'dyn(a).nope' failed: "),
     ],
 )

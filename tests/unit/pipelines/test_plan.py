@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from atomesh.pipelines import PipelineInvalid, read_pipeline
 from atomesh.pipelines.graph import find_cycle, in_order
 from atomesh.pipelines.plan import Plan
+from atomesh.pipelines.syntax import check_alone
 
 A = {"id": "a", "agent": "lab"}
 TEXT = {"id": "a", "agent": "text"}
+TYPE = "atomesh.text.v1.TextInput"
 
 
 def needs(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -282,3 +285,75 @@ def test_a_thousand_stages_are_planned(lab: Any) -> None:
     plan = lab.of(A, *({"id": f"s{number}", "agent": "lab"} for number in range(999)))
     assert len(plan.steps) == 1000
     assert plan.sequential
+
+
+def test_literals_keep_the_rules_of_the_contract_before_anything_runs(lab: Any) -> None:
+    applaud = {"content": "$input.content", "operation": "applaud"}
+    assert lab.wrong({**TEXT, "input": applaud}, input_type=TYPE) == [
+        (
+            'stages.a.input.operation: operation: unknown operation "applaud"; '
+            "one of summarize, extract_keywords, sentiment"
+        )
+    ]
+    too_many = {"content": "$input.content", "operation": "summarize", "options": {"max_sentences": 101}}
+    (problem,) = lab.wrong({**TEXT, "input": too_many}, input_type=TYPE)
+    assert problem.startswith("stages.a.input.options.max_sentences: max_sentences: "), problem
+    assert lab.of({**TEXT, "input": {"operation": "sentiment", "content": "$input.content"}}, input_type=TYPE), (
+        "what the run fills is the endpoint's to check"
+    )
+
+
+def test_all_fields_that_are_wrong_are_told_at_once(lab: Any) -> None:
+    wrong = {"contnt": "$input.content", "operaton": "sentiment", "options": {"top": 1}}
+    assert lab.wrong({**TEXT, "input": wrong}, input_type=TYPE) == [
+        "stages.a.input.contnt: atomesh.text.v1.TextInput has no field 'contnt'; did you mean content?",
+        "stages.a.input.operaton: atomesh.text.v1.TextInput has no field 'operaton'; did you mean operation?",
+        "stages.a.input.options.top: atomesh.text.v1.TextOptions has no field 'top'; did you mean top_k?",
+    ]
+
+
+@pytest.mark.parametrize("text", ["Dear $input.content", "input.content"])
+def test_text_that_looks_as_if_a_reference_was_meant_is_noted(lab: Any, text: str) -> None:
+    plan = lab.of({**TEXT, "input": {"content": text, "operation": "sentiment"}}, input_type=TYPE)
+    assert plan.notes == (
+        (
+            f"stages.a.input.content: {text!r} is sent as it stands; a reference stands alone ($input.x), "
+            "and text is put together in CEL"
+        ),
+    )
+    plain = lab.of({**TEXT, "input": {"content": "$$5 for a.b", "operation": "sentiment"}}, input_type=TYPE)
+    assert plain.notes == ()
+
+
+def test_a_list_that_is_none_says_nothing_of_its_items(lab: Any) -> None:
+    stage = {**TEXT, "map": "$input.content", "input": {"content": "$item", "operation": "sentiment"}}
+    assert lab.wrong(stage, input_type=TYPE) == ["stages.a.map: $input.content is string and no list"]
+
+
+def test_a_pipeline_does_not_call_itself(lab: Any) -> None:
+    (problem,) = lab.wrong({"id": "a", "agent": "lab"}, name="lab")
+    assert problem == "stages.a.agent: the pipeline lab calls itself without an end"
+
+
+def test_a_file_alone_shows_its_cycles_and_whether_its_expressions_parse() -> None:
+    text = """name: x
+stages:
+  a:
+    agent: t
+    when: size(input.body
+    input: {b: {c: [{$cel: "1 +"}]}}
+    after: b
+  b: {agent: t, input: $a}
+output: {n: {$cel: "2 *"}}
+"""
+    spec, source = read_pipeline(text)
+    with pytest.raises(PipelineInvalid) as wrong:
+        check_alone(spec, source)
+    assert [str(problem) for problem in wrong.value.problems] == [
+        "line 5: stages.a.when: 'size(input.body': 1:16: Syntax error: missing ')' at '<EOF>'",
+        "line 6: stages.a.input.b.c.0: '1 +': 1:4: Syntax error: mismatched input '<EOF>'",
+        "line 8: stages.b: stages wait for one another: b -> a -> b",
+        "line 9: output.n: '2 *': 1:4: Syntax error: mismatched input '<EOF>'",
+    ]
+    fine, where = read_pipeline("name: x\nstages: {a: {agent: t, when: size(whatever.it.is) > 1}}")
+    check_alone(fine, where)

@@ -68,7 +68,7 @@ def test_a_plain_list_of_agents_is_a_pipeline_whose_stages_follow_one_another() 
     ]
     assert spec.stages[1].attempts == 5
     assert problem("name: p\nagents:\n  - type: a\n  - type: b\n    attempts: 0\n") == (
-        "line 5: stages.b.attempts: 0: expected greater than or equal to 1"
+        "line 5: agents.1.attempts: 0: expected greater than or equal to 1"
     )
 
 
@@ -206,8 +206,8 @@ stages:
         "line 19: stages.d.on_error: 'retry' is none of stop, skip, compensate and {fallback: AGENT}",
         f"line 22: stages.e.on_error.fallback: agent name 'Not A Name' {shape}",
         "line 25: stages.f.map: [1, 2] is no list to run over; write $input.field, or {$cel: EXPRESSION}",
-        "line 26: stages.f.when: True: expected a valid string",
-        "line 29: stages.g.version: version 'latest' is not semver; expected such as 1.2.3 or 2.0.0-rc.1",
+        "line 26: stages.f.when: True: expected text",
+        "line 29: stages.g.version: version range 'latest' is not comparisons of semver, such as >=1.2.0,<2.0.0; 'latest' is no version",
         "line 30: stages.9.id: '' is no id; expected a lower-case letter, then up to 62 of a-z, 0-9 and _",
         "line 32: stages.9.name: '': string should have at least 1 character",
     ]
@@ -218,13 +218,13 @@ stages:
     [
         ("name: p\n", "line 1: stages: it is missing"),
         ("name: p\nstages: []\n", "line 2: stages: a pipeline without stages does nothing; give it one"),
-        ("name: p\nagents: []\n", "line 2: stages: a pipeline without stages does nothing; give it one"),
-        ("name: p\nstages: 5\n", "line 2: stages: 5: expected a list"),
+        ("name: p\nagents: []\n", "line 2: agents: a pipeline without stages does nothing; give it one"),
+        ("name: p\nstages: 5\n", "line 2: stages: 5 is neither a list of stages nor an object of them by id"),
         ("name: p\nstages: {a: {agent: x}, b: null}\n", "line 2: stages.1: expected a valid object"),
         ("name: p\nstages:\n  a: {agent: x}\n  b:\n", "line 4: stages.1: expected a valid object"),
         (STAGES, "line 1: name: it is missing"),
         ("name: ''\n" + STAGES, "line 1: name: agent name '' is not 1 to 64 of a-z, 0-9, '.', '_', '-', with"),
-        ("name: p\nversion: 1.0\n" + STAGES, "line 2: version: 1.0: expected a valid string"),
+        ("name: p\nversion: 1.0\n" + STAGES, "line 2: version: 1.0: expected text"),
         ("name: p\ntimeout: -1\n" + STAGES, "line 2: timeout: -1: expected greater than 0"),
         ("name: p\ntimeout: .inf\n" + STAGES, "line 2: timeout: inf: expected less than or equal to 604800"),
         ("name: p\ntimeout: .nan\n" + STAGES, "line 2: timeout: nan: expected less than or equal to 604800"),

@@ -363,7 +363,7 @@ async def test_the_input_must_be_of_the_pipelines_type(world: Worlds) -> None:
         with pytest.raises(WrongType, match="not a str"):
             await runner.run(plan, "text")
         for timeout in (0, -1.0, float("nan"), float("inf")):
-            with pytest.raises(InvalidArgument, match="is not a positive number of seconds"):
+            with pytest.raises(InvalidArgument, match="is not a number of seconds above 0"):
                 await runner.run(plan, StringValue(), timeout=timeout)
         for run_id in ("a b", "x" * 65, "a/b"):
             with pytest.raises(InvalidArgument, match="is not 1 to 64 of"):
