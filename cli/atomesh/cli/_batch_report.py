@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from atomesh.cli._batch_room import Room
 from atomesh.cli._batch_view import show_summary
 from atomesh.cli._errors import ExitCode
-from atomesh.cli._output import note, say_json
+from atomesh.cli._output import counted, note, say_json
 from atomesh.cli.batch import Manner
 from atomesh.pipelines.batch import BatchStatus, Ended
 
@@ -43,7 +43,8 @@ class Report:
         elif summary.total:
             show_summary(summary, status, self._more(room, rate))
         else:
-            note(f"nothing to do: {room.past.done} lines have outputs{_unknown(room)}")
+            done = room.past.done
+            note(f"nothing to do: {_lines(done, 'has an output', 'have outputs')}{_unknown(room)}")
         if interrupted:
             note(_go_on(room, "interrupted"))
             return ExitCode.INTERRUPTED
@@ -66,9 +67,11 @@ class Report:
         if summary.inputs_error:
             told.append(("inputs", f"reading them ended with {summary.inputs_error}"))
         if room.rejected and room.rejects is not None:
-            told.append(("rejects", f"{room.rejected} lines are no inputs; {room.rejects.path} has them"))
+            told.append(("rejects", _rejected(room.rejected, room.rejects.path)))
         if room.past.done:
-            told.append(("earlier", f"{room.past.done} lines had outputs; {rate:.1%} of all have one now"))
+            told.append(
+                ("earlier", f"{_lines(room.past.done, 'had an output', 'had outputs')}; {rate:.1%} of all have one now")
+            )
         if room.unknown:
             told.append(("unknown", _unknown(room)[2:]))
         if summary.ended is Ended.TIMEOUT:
@@ -90,14 +93,26 @@ class Report:
         }
 
 
+def _lines(count: int, one: str, many: str) -> str:
+    """`1 line has an output`, `2 lines have outputs`."""
+    return f"{counted(count, 'line')} {one if count == 1 else many}"
+
+
+def _rejected(count: int, path: str) -> str:
+    told = _lines(count, "is no input", "are no inputs")
+    return f"{told}; {path} has {'it' if count == 1 else 'them'}"
+
+
 def _unknown(room: Room) -> str:
     if not room.unknown:
         return ""
     named = ", ".join(map(str, room.unknown_lines[:_NAMED])) + (", ..." if room.unknown > _NAMED else "")
-    return (
-        f"; {room.unknown} lines were sent before and nobody knows whether they were done, and they are left alone "
-        f"({named}); --repeat-unknown sends them again"
+    sent, left, them = (
+        ("was sent before and nobody knows whether it was done", "it is left alone", "it")
+        if room.unknown == 1
+        else ("were sent before and nobody knows whether they were done", "they are left alone", "them")
     )
+    return f"; {counted(room.unknown, 'line')} {sent}, and {left} ({named}); --repeat-unknown sends {them} again"
 
 
 def _go_on(room: Room, what: str) -> str:

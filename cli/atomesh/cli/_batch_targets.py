@@ -102,9 +102,10 @@ class Targets:
         return await self._pipeline(spec, source)
 
     async def _pipeline(self, spec: PipelineSpec, source: Source) -> Found:
-        from atomesh.cli._pipelines import opened_room, planned
+        from atomesh.cli._pipelines import check_providers, opened_room, planned
         from atomesh.pipelines.batch import RunExecutor
 
+        check_providers(spec)
         room = await self._open.enter_async_context(opened_room(self._settings, durable=spec.durable))
         plan = await planned(room, spec, source)
         return Found(RunExecutor(room.runner, room.mesh), plan, plan.contract.input, plan.idempotent)

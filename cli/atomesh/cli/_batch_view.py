@@ -6,7 +6,7 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from atomesh.cli._output import console, note
+from atomesh.cli._output import console, counted, note
 
 if TYPE_CHECKING:
     from atomesh.pipelines.batch import BatchSummary, Progress
@@ -92,7 +92,7 @@ def show_summary(summary: BatchSummary, status: str, more: list[tuple[str, str]]
     """The figures, for people."""
     s = summary
     note(
-        f"batch {s.batch_id}: {s.total} items, {s.succeeded} succeeded, {s.failed} failed"
+        f"batch {s.batch_id}: {counted(s.total, 'item')}, {s.succeeded} succeeded, {s.failed} failed"
         + (f", {s.timed_out} timed out" if s.timed_out else "")
         + (f", {s.cancelled} cancelled" if s.cancelled else "")
         + (f", {s.not_run} not begun" if s.not_run else "")
@@ -109,9 +109,9 @@ def show_summary(summary: BatchSummary, status: str, more: list[tuple[str, str]]
     shares = sorted(s.by_endpoint.items(), key=lambda named: -named[1].items)
     for name, share in shares[:_ENDPOINTS]:
         failed = f", {share.failed} failed" if share.failed else ""
-        facts.append((name, f"{share.items} items{failed}, mean {_ms(share.mean_seconds)}"))
+        facts.append((name, f"{counted(share.items, 'item')}{failed}, mean {_ms(share.mean_seconds)}"))
     if len(shares) > _ENDPOINTS:
-        facts.append(("...", f"and {len(shares) - _ENDPOINTS} endpoints more"))
+        facts.append(("...", f"and {counted(len(shares) - _ENDPOINTS, 'endpoint')} more"))
     if s.by_error:
         facts.append(("errors", ", ".join(f"{count} {name}" for name, count in s.by_error.items())))
     width = max(len(name) for name, _ in (*facts, *more))

@@ -78,7 +78,8 @@ def _told(error: Exception) -> str:
         )
         if value and value not in text
     ]
-    data = getattr(error, "data", None)
+    # Of a pipeline's run the message has the stage and the run's id, and its record has all the rest.
+    data = getattr(error, "data", None) if getattr(error, "reason", "") != "RUN_FAILED" else None
     details = "; details " + ", ".join(f"{key}={value}" for key, value in data.items()) if data else ""
     return text + details + (f" [{', '.join(known)}]" if known and _ran(error) else "")
 
@@ -97,6 +98,7 @@ def code_of(error: BaseException) -> ExitCode:
         (errors.Cancelled, ExitCode.FAILED),
         (errors.NotFound, ExitCode.NOT_FOUND),
         (errors.InvalidArgument, ExitCode.USAGE),
+        (errors.MessageTooLarge, ExitCode.USAGE),
         (errors.Unauthenticated, ExitCode.USAGE),
         (errors.PermissionDenied, ExitCode.USAGE),
         (errors.Refused, ExitCode.UNAVAILABLE),

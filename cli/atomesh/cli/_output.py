@@ -58,6 +58,11 @@ def fail(text: str) -> None:
     _write(sys.stderr, f"error: {escape(' '.join(text.split()))}")
 
 
+def counted(count: int, what: str) -> str:
+    """`1 stage`, `2 stages`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def data_text(text: str) -> str:
     """A result's text as it is for a pipe or file; for a terminal without what it would obey."""
     return escape(text, keep="\n\t") if sys.stdout.isatty() else text

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atomesh.cli._errors import CliError, ExitCode, UsageMistake
+from atomesh.cli._errors import UsageMistake
 from atomesh.cli._flags import Dialling, Secured
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from atomesh.pipelines.service import PipelineService
     from atomesh.pipelines.shelf import Shelf
     from atomesh.pipelines.store import RunStore
+    from atomesh.rpc.credentials import Credentials
 
 Store = Annotated[
     str | None,
@@ -92,7 +93,7 @@ async def opened_store(settings: Settings) -> AsyncIterator[RunStore]:
     try:
         await store.open()
     except StoreUnusable as error:
-        raise CliError(str(error), ExitCode.FAILED) from None
+        raise UsageMistake(str(error)) from None
     try:
         yield store
     finally:
@@ -119,7 +120,7 @@ async def opened_room(settings: Settings, *, durable: bool = False) -> AsyncIter
         mesh = await stack.enter_async_context(open_client(settings, []))
         finder = await stack.enter_async_context(RegistryFinder(settings.mesh.registry, credentials))
         checkpoints = await stack.enter_async_context(opened_checkpoints(settings)) if durable else None
-        server = Server(bind="127.0.0.1:0", credentials=credentials)
+        server = Server(bind="127.0.0.1:0", credentials=unencrypted(credentials))
         runner = Runner(mesh, store=store, checkpoints=checkpoints)
         shelf = Shelf(mesh, store, SYSTEM_CLOCK, choose=finder.choose, served={})
         service = PipelineService(
@@ -140,6 +141,11 @@ async def opened_room(settings: Settings, *, durable: bool = False) -> AsyncIter
         yield Room(mesh, store, runner, shelf, finder, service)
 
 
+def unencrypted(credentials: Credentials) -> Credentials:
+    """What a process shows to others of its machine, under an address that no certificate need be for; the token stays."""
+    return replace(credentials, tls_cert=None, tls_key=None, tls_ca=None)
+
+
 @contextlib.asynccontextmanager
 async def opened_checkpoints(settings: Settings) -> AsyncIterator[Checkpoints]:
     """What durable runs are kept with, in the same store.
@@ -155,7 +161,7 @@ async def opened_checkpoints(settings: Settings) -> AsyncIterator[Checkpoints]:
     try:
         await checkpoints.open()
     except StoreUnusable as error:
-        raise CliError(str(error), ExitCode.FAILED) from None
+        raise UsageMistake(str(error)) from None
     try:
         yield checkpoints
     finally:
@@ -208,6 +214,29 @@ async def planned(room: Room, spec: PipelineSpec, source: Source) -> Plan:
     from atomesh.pipelines import plan_pipeline
 
     return await plan_pipeline(room.mesh, spec, source, choose=room.finder.choose)
+
+
+def provided(spec: PipelineSpec) -> str:
+    """What `validate` adds for a pipeline that the command line cannot run; empty for all others."""
+    return f"; {_wants_providers(spec)}" if spec.providers else ""
+
+
+def check_providers(spec: PipelineSpec) -> None:
+    """Lets a pipeline pass whose context the command line can make.
+
+    Raises:
+        UsageMistake: it declares providers, which are Python.
+    """
+    if spec.providers:
+        raise UsageMistake(f"pipeline {spec.name} {_wants_providers(spec)}")
+
+
+def _wants_providers(spec: PipelineSpec) -> str:
+    plural = "s" if len(spec.providers) > 1 else ""
+    return (
+        f"takes the context provider{plural} {', '.join(spec.providers)}, and the command line has none; "
+        "run it from Python, with Runner(mesh, providers={...})"
+    )
 
 
 def check_output(name: str | None) -> None:

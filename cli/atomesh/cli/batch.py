@@ -1,4 +1,4 @@
-"""`atomesh batch AGENT`: a file of JSON lines through an agent, as fast as its slots allow, resumable."""
+"""`atomesh batch TARGET`: a file of JSON lines through an agent or a pipeline, as fast as slots allow, resumable."""
 
 from __future__ import annotations
 
@@ -75,15 +75,21 @@ def batch(
     manner: Manner,
     flags: Dialling,
     agent: Annotated[
-        str | None, typer.Argument(metavar="AGENT", help="The agent's name; not with --pairs.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="AGENT|FILE|NAME",
+            help="An agent, a pipeline's file, or a stored pipeline; not with --pairs.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Send a file of inputs to an agent, as many at once as it has slots.
+    """Send a file of inputs to an agent or a pipeline, as many at once as there are slots.
 
     \b
     atomesh batch text-processor --input-file in.jsonl --output-file out.jsonl
     atomesh batch text-processor --input-file in.jsonl --output-file out.jsonl --resume
+    atomesh batch report.yaml --input-file in.jsonl --output-file out.jsonl
     atomesh batch --pairs --input-file - < pairs.jsonl > out.jsonl
 
     Exit code 0 where at least --min-success of the lines have an output.
@@ -101,7 +107,7 @@ def batch(
 def _check(agent: str | None, files: Files, manner: Manner, *, as_json: bool) -> None:
     """What is wrong with the flags by themselves."""
     if (agent is None) != manner.pairs:
-        raise UsageMistake("name an agent, or give --pairs and an agent in each line: one of them")
+        raise UsageMistake("name an agent or a pipeline, or give --pairs and an agent in each line: one of them")
     if files.input_file is None:
         raise UsageMistake("--input-file is missing; give a file of JSON lines, or - for stdin")
     to_file = files.output_file not in (None, "-")

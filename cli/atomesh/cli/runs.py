@@ -9,12 +9,13 @@ import typer
 
 from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistake
 from atomesh.cli._flags import Json, expanded
-from atomesh.cli._output import console, escape, note, say, say_json
+from atomesh.cli._output import console, note, say_json
 from atomesh.cli._pipelines import PipelineFlags, StoreFlags
 
 if TYPE_CHECKING:
     from atomesh.cli._settings import Settings
     from atomesh.pipelines import RunStatus
+    from atomesh.rpc.credentials import Credentials
 
 ANSWER_SECONDS = 5.0
 """For a process to answer of its runs, which takes milliseconds; one that is stopped never does."""
@@ -23,7 +24,7 @@ _INTERRUPTED = "interrupted"
 _LOOKED_AT = 1000
 """Of the newest runs, for those that run or were interrupted; as many as a list can have."""
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or its beginning.", show_default=False)]
 
 
 def app() -> typer.Typer:
@@ -43,7 +44,7 @@ def ls(
     flags: StoreFlags,
     pipeline: Annotated[str, typer.Option("--pipeline", help="Of this pipeline alone.", show_default=False)] = "",
     status: Annotated[
-        list[str] | None, typer.Option("--status", help="That stand so, such as failed; repeatable.")
+        list[str] | None, typer.Option("--status", help="That stand so, such as failed or interrupted; repeatable.")
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many.")] = 20,
     as_json: Json = False,
@@ -52,7 +53,7 @@ def ls(
 
     \b
     atomesh runs ls
-    atomesh runs ls --pipeline report --status failed --status partial
+    atomesh runs ls --pipeline report --status failed --status interrupted
     """
     from atomesh.cli._settings import load
 
@@ -72,7 +73,10 @@ def _statuses(words: list[str]) -> tuple[RunStatus, ...]:
 
 async def _ls(settings: Settings, pipeline: str, words: list[str], limit: int, *, as_json: bool) -> int:
     from atomesh.cli._pipelines import opened_store
-    from atomesh.cli._runs_view import run_data, run_table, standing
+    from atomesh.cli._rows import room, show
+    from atomesh.cli._run_data import run_data, standing
+    from atomesh.cli._runs_view import run_list
+    from atomesh.core.clock import SYSTEM_CLOCK
 
     statuses = _statuses(words)
     # Which of those that run were interrupted is told here, so that some of them may fall away.
@@ -84,7 +88,8 @@ async def _ls(settings: Settings, pipeline: str, words: list[str], limit: int, *
     if as_json:
         say_json([run_data(run) for run in runs])
     elif runs:
-        console().print(run_table(runs))
+        out = console()
+        show(out, run_list(runs, SYSTEM_CLOCK.wall(), room(out)))
     else:
         note(f"no such run is in {store.name}; `atomesh pipeline run FILE` makes one")
     return ExitCode.OK
@@ -94,8 +99,8 @@ def status(run_id: RunId, flags: StoreFlags, as_json: Json = False) -> int:
     """Show a run: every stage with its times, attempts and errors.
 
     \b
-    atomesh runs status 3f2a91bc
-    atomesh runs status 3f2a91bc --json
+    atomesh runs status 3f2a91bc4f11
+    atomesh runs status 3f2a --json
     """
     from atomesh.cli._settings import load
 
@@ -104,20 +109,24 @@ def status(run_id: RunId, flags: StoreFlags, as_json: Json = False) -> int:
 
 async def _status(run_id: str, settings: Settings, *, as_json: bool) -> int:
     from atomesh.cli._pipelines import opened_store
-    from atomesh.cli._runs_view import run_data, run_lines, stage_table
+    from atomesh.cli._rows import room, show
+    from atomesh.cli._run_data import run_data, standing
+    from atomesh.cli._run_found import find
+    from atomesh.cli._runs_view import run_lines
+    from atomesh.core.clock import SYSTEM_CLOCK
 
     async with opened_store(settings) as store:
-        run = await store.get_run(run_id)
+        run = await find(run_id, store)
         types = await store.get_types(run.descriptor_hash) if run.descriptor_hash else b""
-    live: Any = await _live(run.owner, run_id, settings) if not run.HasField("ended_at") else None
+    # Whoever has the address of a process that is gone is another one.
+    goes_on = not run.HasField("ended_at") and standing(run) != _INTERRUPTED
+    live: Any = await _live(run.owner, run.id, settings) if goes_on else None
     run, types = live or (run, types)
     if as_json:
         say_json(run_data(run, types))
         return ExitCode.OK
-    for line in run_lines(run):
-        say(escape(line))
-    if run.stages:
-        console().print(stage_table(run))
+    out = console()
+    show(out, run_lines(run, SYSTEM_CLOCK.wall(), room(out)))
     return ExitCode.OK
 
 
@@ -134,36 +143,40 @@ async def _live(owner: str, run_id: str, settings: Settings) -> tuple[Any, bytes
 
 
 def cancel(run_id: RunId, flags: StoreFlags) -> int:
-    """Cancel a run: what it has in flight is cancelled at once.
+    """Cancel a run: what it has in flight is cancelled at once; one that was interrupted is ended.
 
     \b
-    atomesh runs cancel 3f2a91bc
+    atomesh runs cancel 3f2a91bc4f11
     """
     from atomesh.cli._settings import load
 
     return asyncio.run(_cancel(run_id, load(flags)))
 
 
-async def _cancel(run_id: str, settings: Settings) -> int:
+async def _cancel(wanted: str, settings: Settings) -> int:
     from atomesh.cli._pipelines import opened_store
-    from atomesh.cli._runs_view import standing
+    from atomesh.cli._run_data import standing
+    from atomesh.cli._run_found import end_interrupted, find
+    from atomesh.cli._run_words import gone
     from atomesh.pipelines import RunStatus
     from atomesh.v1 import pipeline_pb2
 
     async with opened_store(settings) as store:
-        run = await store.get_run(run_id)
+        run = await find(wanted, store)
     stands = standing(run)
     if run.HasField("ended_at"):
-        note(f"run {run_id} has ended already: {stands}")
-        return ExitCode.OK
-    if stands == _INTERRUPTED:
-        hint = f"; `atomesh runs resume {run_id}` goes on with it" if run.durable else ""
-        raise CliError(f"run {run_id} has no process any more: {run.owner} is gone{hint}", ExitCode.NOT_FOUND)
-    answer = await _asked(run.owner, "CancelRun", pipeline_pb2.CancelRunRequest(run_id=run_id), settings)
-    if answer.status == pipeline_pb2.RUN_STATUS_CANCELLED:
-        note(f"cancelled run {run_id}")
+        note(f"run {run.id} has ended already: {stands}")
+    elif stands == _INTERRUPTED and run.durable:
+        await end_interrupted(run, settings)
+        note(f"cancelled run {run.id}, which was interrupted: {gone(run.owner)}")
+    elif stands == _INTERRUPTED:
+        note(f"nothing of run {run.id} runs any more: {gone(run.owner)}")
     else:
-        note(f"run {run_id} has ended meanwhile: {RunStatus(answer.status).name.lower()}")
+        answer = await _asked(run.owner, "CancelRun", pipeline_pb2.CancelRunRequest(run_id=run.id), settings)
+        if answer.status == pipeline_pb2.RUN_STATUS_CANCELLED:
+            note(f"cancelled run {run.id}")
+        else:
+            note(f"run {run.id} has ended meanwhile: {RunStatus(answer.status).name.lower()}")
     return ExitCode.OK
 
 
@@ -173,6 +186,8 @@ async def _asked(owner: str, method: str, request: object, settings: Settings) -
     Raises:
         CliError: it has none that could be asked.
     """
+    from atomesh.cli._pipelines import unencrypted
+    from atomesh.core.errors import ConnectionLost, Refused
     from atomesh.core.names import is_loopback, split_address
     from atomesh.pipelines.machine import this_host
     from atomesh.pipelines.owner import Owner
@@ -181,13 +196,23 @@ async def _asked(owner: str, method: str, request: object, settings: Settings) -
     if known is None or not known.address:
         whose = owner or "an unknown process"
         raise CliError(f"the run is of {whose}, which takes no requests; end it there", ExitCode.UNAVAILABLE)
-    if known.host != this_host().name and is_loopback(split_address(known.address)[0]):
+    here = is_loopback(split_address(known.address)[0])
+    if here and known.host != this_host().name:
         # Whoever has that port here is another, and gets no token of ours.
         raise CliError(f"the run is of {owner}, which takes requests on {known.host} alone", ExitCode.UNAVAILABLE)
-    return await ask(known.address, method, request, settings)
+    credentials = settings.credentials.load()
+    try:
+        return await ask(known.address, method, request, credentials)
+    except (ConnectionLost, Refused):
+        if not (here and credentials.has_tls):
+            raise
+    # `pipeline serve` speaks TLS here as elsewhere, `pipeline run` does not.
+    return await ask(known.address, method, request, unencrypted(credentials))
 
 
-async def ask(address: str, method: str, request: object, settings: Settings, *, within: float = ANSWER_SECONDS) -> Any:
+async def ask(
+    address: str, method: str, request: object, credentials: Credentials, *, within: float = ANSWER_SECONDS
+) -> Any:
     """The answer of the PipelineService at an address.
 
     Raises:
@@ -198,7 +223,6 @@ async def ask(address: str, method: str, request: object, settings: Settings, *,
     from atomesh.rpc.channel import from_rpc_error, open_channel
     from atomesh.v1 import pipeline_pb2_grpc
 
-    credentials = settings.credentials.load()
     async with open_channel(address, credentials) as channel:
         stub: Any = pipeline_pb2_grpc.PipelineServiceStub(channel)
         try:
@@ -221,7 +245,7 @@ def resume(
     """Go on with a durable run that was interrupted, after its last finished stage.
 
     \b
-    atomesh runs resume 3f2a91bc
+    atomesh runs resume 3f2a91bc4f11
     """
     from atomesh.cli._logging import configure
     from atomesh.cli._settings import load
@@ -231,18 +255,23 @@ def resume(
     return asyncio.run(_resume(run_id, settings, repeat=repeat_interrupted, as_json=as_json))
 
 
-async def _resume(run_id: str, settings: Settings, *, repeat: bool, as_json: bool) -> int:
-    from atomesh.cli._pipelines import opened_room
+async def _resume(wanted: str, settings: Settings, *, repeat: bool, as_json: bool) -> int:
+    from atomesh.cli._pipelines import check_providers, opened_room
+    from atomesh.cli._run_found import find
+    from atomesh.cli._run_shown import ended, shown
     from atomesh.cli._run_view import RunView
-    from atomesh.cli.pipeline import shown
-    from atomesh.pipelines import RunCancelled, RunFailed
 
-    async with opened_room(settings, durable=True) as room:
-        resumption = await room.store.claim(run_id, room.runner.owner)
-        plan = await room.shelf.of_json(resumption.spec)
-        with RunView(quiet=as_json) as view:
+    # The view is left last: closing the room is what interrupts the run again after Ctrl-C.
+    with RunView(quiet=as_json) as view:
+        async with opened_room(settings, durable=True) as room:
+            run_id = (await find(wanted, room.store)).id
+            resumption = await room.store.claim(run_id, room.runner.owner)
             try:
-                outcome = await room.runner.resume(plan, resumption, repeat_interrupted=repeat, listener=view.listen)
-            except (RunFailed, RunCancelled) as error:
-                return shown(error.run, error, None, as_json=as_json)
-    return shown(outcome.record, None, None, as_json=as_json)
+                plan = await room.shelf.of_json(resumption.spec)
+                check_providers(plan.spec)
+            except BaseException:
+                await room.store.release(run_id, room.runner.owner)
+                raise
+            run = room.runner.resume(plan, resumption, repeat_interrupted=repeat, listener=view.listen)
+            record, failure = await ended(view, run, durable=True)
+    return shown(record, failure, None, as_json=as_json)

@@ -207,7 +207,7 @@ async def test_nothing_is_left_to_do_where_all_is_done(ground: Any) -> None:
         assert (await g.batch()).code == 0
         ended = await g.batch("--resume")
         assert ended.code == 0
-        assert "nothing to do: 1 lines have outputs" in ended.err
+        assert "nothing to do: 1 line has an output" in ended.err
         assert g.book.begun == Counter(a=1)
 
 
@@ -274,7 +274,7 @@ async def test_what_was_sent_without_any_output_yet_is_not_sent_again_by_startin
         assert "says that lines were sent before; go on with --resume, or remove it to begin anew" in ended.one_line()
         resumed = await g.batch("--resume")
         assert resumed.code == 0, "one of two is half"
-        assert "1 lines were sent before and nobody knows whether they were done" in resumed.err
+        assert "1 line was sent before and nobody knows whether it was done" in resumed.err
         assert g.book.begun == Counter(b=1)
 
 
@@ -322,7 +322,7 @@ async def test_an_item_that_takes_too_long_is_an_error_of_its_own(ground: Any) -
         error = g.outputs()[0]["error"]
         assert (error["type"], error["may_have_run"]) == ("DEADLINE_EXCEEDED", True)
         again = await g.batch("--resume")
-        assert "1 lines were sent before" in again.err
+        assert "1 line was sent before" in again.err
         assert g.book.begun == Counter(a=1), "nobody knows how far it came, so it is left alone"
 
 

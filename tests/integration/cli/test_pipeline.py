@@ -189,7 +189,7 @@ WRONG: dict[tuple[str, ...], tuple[int, str]] = {
     ("report.yaml", "--registry", NOBODY, "--input", INPUT): (4, "no registry answers at 127.0.0.1:1"),
     ("report.yaml", "--input-file", "20mb.json"): (2, "more than 16777216 bytes"),
     ("durable.yaml", "--input", INPUT, "--store", "memory"): (2, "outlives its process"),
-    ("durable.yaml", "--input", INPUT, "--store", "foreign.db"): (1, "foreign.checkpoints.db"),
+    ("durable.yaml", "--input", INPUT, "--store", "foreign.db"): (2, "foreign.checkpoints.db"),
 }
 
 
@@ -225,7 +225,7 @@ def test_a_run_that_fails_says_where_and_why_in_its_last_line(town: str, here: H
     (folder / "10mb.json").write_text(json.dumps({"content": "x " * (5 * 1024 * 1024), "operation": "sentiment"}))
     for arguments, code, said in (
         (("report.yaml", "--input", long), 2, "content"),
-        (("report.yaml", "--input-file", "10mb.json"), 1, "the input is 10485776 bytes; at most"),
+        (("report.yaml", "--input-file", "10mb.json"), 2, "the input is 10485776 bytes; at most"),
         (("fails.yaml", "--input", INPUT, "--run-id", "f"), 1, "fails failed: stage b: no such ticket"),
         (("waits.yaml", "--input", INPUT, "--timeout", "0.4", "--run-id", "late"), 5, "waits failed: stage b: "),
     ):

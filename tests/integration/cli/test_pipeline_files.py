@@ -342,10 +342,10 @@ def test_a_store_that_is_none_is_one_line(here: Here, tmp_path: Path, verb: tupl
         other.execute("CREATE TABLE songs (title TEXT)")
     other.close()
     for store, code, said in (
-        ("text.db", 1, "text.db"),
-        ("other.db", 1, "other.db"),
-        (str(tmp_path), 1, str(tmp_path)),
-        ("report.yaml/p.db", 1, "report.yaml/p.db"),
+        ("text.db", 2, "text.db"),
+        ("other.db", 2, "other.db"),
+        (str(tmp_path), 2, str(tmp_path)),
+        ("report.yaml/p.db", 2, "report.yaml/p.db"),
         ("redis://x", 2, "no store speaks redis://"),
         ("postgresql://me:secret@127.0.0.1:1/db?connect_timeout=2", None, "127.0.0.1:1/db"),
     ):

@@ -24,8 +24,8 @@ IN = ("--input-file", "in.jsonl")
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (IN, "name an agent, or give --pairs and an agent in each line: one of them"),
-        (("echo", "--pairs", *IN), "name an agent, or give --pairs"),
+        (IN, "name an agent or a pipeline, or give --pairs and an agent in each line: one of them"),
+        (("echo", "--pairs", *IN), "name an agent or a pipeline, or give --pairs"),
         (("echo",), "--input-file is missing; give a file of JSON lines, or - for stdin"),
         (("echo", *IN, "--resume"), "--resume needs --output-file: a file that outputs go to"),
         (("echo", *IN, "--json", "--output-file", "-"), "--json needs --output-file: a file that outputs go to"),
