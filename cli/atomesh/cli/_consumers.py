@@ -79,7 +79,7 @@ async def _text(name: str, address: str, settings: Settings) -> str:
 
     request = pipeline_pb2.GetPipelineRequest(name=name)
     try:
-        answer = await ask(address, "GetPipeline", request, settings, within=ANSWER_SECONDS)
+        answer = await ask(address, "GetPipeline", request, settings.credentials.load(), within=ANSWER_SECONDS)
     except AtomeshError as error:
         note(f"pipeline {name} at {address} was not looked at: {error.message}")
         return ""
