@@ -7,6 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2
+from prometheus_client import generate_latest
 
 from atomesh.balancer import Client
 from atomesh.core import Selector
@@ -57,6 +59,27 @@ async def test_a_pipeline_is_an_agent_like_any_other(house: Opens) -> None:
         assert notes["run_stages"].startswith("first success")
         kept = await at.get(notes["run_id"])
         assert kept.request_id == reply.info.request_id, "the run's record is found from the call"
+
+
+async def test_stock_tools_find_the_service_and_its_metrics(house: Opens) -> None:
+    async with house("loud", "broken-line") as at:
+        await at.run("loud")
+        await at.run("broken-line")
+        async with open_channel(at.host.server.address) as channel:
+            ask: Any = channel.stream_stream(
+                "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+                request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            call = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+            answer = await call.read()
+            call.cancel()
+        listed = [service.name for service in answer.list_services_response.service]
+        assert {"atomesh.v1.PipelineService", "atomesh.v1.AgentService"} <= set(listed)
+        page = generate_latest(at.host.server.metrics).decode()
+        assert 'atomesh_pipeline_runs_total{pipeline="loud",status="success"} 1.0' in page
+        assert 'atomesh_pipeline_runs_total{pipeline="broken-line",status="failed"} 1.0' in page
+        assert 'atomesh_pipeline_running{pipeline="loud"} 0.0' in page
 
 
 async def test_a_pipeline_that_must_not_run_twice_says_so(house: Opens) -> None:

@@ -121,6 +121,7 @@ async def test_a_host_goes_on_with_what_was_interrupted_and_repeats_nothing_fini
             assert at.upper.calls == calls + 1, "the last stage runs, the first one was finished"
             assert len(at.gate.request_ids) == 2
             assert other.host.server.address in run.owner
+            assert run.started_at.ToNanoseconds() < other.begun_at * 1e9, "a run began when it first began"
         async with at.another(pipeline, store=where) as third:
             assert third.host.resumed == 0, "what has ended is not resumed"
 
@@ -193,16 +194,19 @@ async def test_a_host_that_stops_hands_its_durable_runs_over(house: Opens, tmp_p
 
 async def test_of_many_who_resume_a_run_one_does(house: Opens, tmp_path: Path) -> None:
     pipeline = STEPS.format(repeatable="true")
-    async with house("loud") as at, killed_amid(at, tmp_path, pipeline) as where:
-        async with at.another("loud", store=where, name="louder") as other:
-            assert other.host.resumed == 1
-            async with asyncio.timeout(PATIENCE):
-                while len(at.gate.request_ids) < 2:
-                    await SYSTEM_CLOCK.sleep(0.01)
-            tries = [asyncio.create_task(resumed(other)) for _ in range(5)]
-            ended = await asyncio.gather(*tries, return_exceptions=True)
-    assert [getattr(error, "reason", error) for error in ended] == ["NOT_RESUMABLE"] * 5
-    assert len(at.gate.request_ids) == 2, "one process after the killed one came to the gate"
+    async with (
+        house("loud") as at,
+        killed_amid(at, tmp_path, pipeline) as where,
+        at.another("loud", store=where, name="louder") as other,
+    ):
+        assert other.host.resumed == 1
+        async with asyncio.timeout(PATIENCE):
+            while len(at.gate.request_ids) < 2:
+                await SYSTEM_CLOCK.sleep(0.01)
+        tries = [asyncio.create_task(resumed(other)) for _ in range(5)]
+        ended = await asyncio.gather(*tries, return_exceptions=True)
+        assert [getattr(error, "reason", error) for error in ended] == ["NOT_RESUMABLE"] * 5
+        assert len(at.gate.request_ids) == 2, "one process after the killed one came to the gate"
 
 
 async def test_what_cannot_be_resumed_says_why(house: Opens, tmp_path: Path) -> None:

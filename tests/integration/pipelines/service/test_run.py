@@ -196,6 +196,37 @@ async def test_a_durable_run_goes_on_without_its_caller(house: Opens, tmp_path: 
         assert not at.gate.cut_off.is_set()
 
 
+async def test_a_stage_that_maps_tells_how_far_it_has_come(house: Opens) -> None:
+    lists = """
+name: lists
+input_fields: {pages: repeated string}
+stages:
+  each: {agent: upper, map: $input.pages, input: {content: $item, operation: summarize}}
+output: {loud: {$cel: "each.map(e, e.result)"}}
+"""
+    async with house(lists) as at:
+        taken: Any = at.host.server.agents["lists"].spec.contract.input
+        pages = any_pb2.Any()
+        pages.Pack(taken(pages=[f"p{number}" for number in range(30)]))
+        events = await at.run("lists", pages, stage_outputs=True)
+    told = [event.stage_progress for event in events if event.WhichOneof("event") == "stage_progress"]
+    assert [progress.done for progress in told] == sorted(progress.done for progress in told)
+    assert {progress.items for progress in told} == {30}
+    run = events[-1].run_ended
+    outputs = [TextOutput.FromString(output.value).result for output in run.stages[0].output]
+    assert outputs == [f"P{number}" for number in range(30)], "in the order of the items"
+
+
+@pytest.mark.parametrize(
+    "context", [context_pb2.Context(request_id="x" * 1000), context_pb2.Context(metadata={"k": "v" * 5000})]
+)
+async def test_a_context_that_is_none_is_refused(house: Opens, context: context_pb2.Context) -> None:
+    async with house("loud") as at:
+        events, error = await at.told("loud", context=context)
+        assert events == []
+        assert isinstance(error, InvalidArgument)
+
+
 async def test_the_context_of_the_caller_is_that_of_every_stage(house: Opens) -> None:
     context = context_pb2.Context(request_id="r-7", user_id="ada")
     async with house("gated") as at:
