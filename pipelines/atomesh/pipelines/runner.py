@@ -186,6 +186,8 @@ class Runner:
         message = plan.contract.input.FromString(resumption.input.value)
         run = self._new(plan, message, None, Context.from_proto(resumption.context), resumption.run_id)
         run.listener, run.repeat_interrupted, run.record.durable = listener, repeat_interrupted, True
+        run.record.started_at = resumption.started_at or run.record.started_at
+        run.resumed = True
         return await self._detach(run)
 
     def check_resumes(self) -> None:
@@ -330,6 +332,8 @@ class Runner:
         if not (record.status.ended or waits):  # what no error of the mesh is: a mistake in a provider, or here
             record.status = RunStatus.FAILED
         record.seconds, record.ended_at = self._clock.now() - begun, 0.0 if waits else self._clock.wall()
+        if run.resumed:  # since it first began, in another process: its clocks are not ours, but for the wall's
+            record.seconds = max(record.seconds, self._clock.wall() - record.started_at)
         del self._runs[record.id]
         run.series.running -= 1
         run.series.run_ended(record)

@@ -44,6 +44,8 @@ class Run:
     task: asyncio.Task[Any] | None = None
     cancelled: bool = False
     """Somebody asked to cancel it, other than by cancelling its task."""
+    resumed: bool = False
+    """It began in another process."""
     repeat_interrupted: bool = False
     """It is resumed, and what was under way before may run twice."""
 

@@ -96,7 +96,9 @@ async def test_a_sequence_of_capabilities_becomes_a_pipeline_that_runs() -> None
             ["finder", "counter"],
             ["guesser", "counter"],
         ]
-        assert answer.chains[0].stages[0].why.startswith("first of 2 that can: score 0.9 against 0.2")
+        assert answer.chains[0].stages[0].why == (
+            "unmeasured, 95 % ok, 4 slots free, score 0.9; next best: guesser unmeasured, score 0.2"
+        )
         assert list(answer.chains[0].stages[0].rivals) == ["guesser"]
         plan = await plan_pipeline(client, answer.chains[0].pipeline)
         async with Runner(client) as runner:
@@ -121,7 +123,7 @@ async def test_what_agents_did_shows_in_the_next_plan() -> None:
             while (await finder.catalog()).agents["counter"].figures.latency is None:
                 await SYSTEM_CLOCK.sleep(0.05)  # until the agents' leases are renewed, with what they did
         answer = await finder.find_plans(asked(via=["find", "count"]))
-        assert "not measured" not in answer.chains[0].stages[1].why
+        assert "unmeasured" not in answer.chains[0].stages[1].why
 
 
 async def test_the_verb_shows_chains_and_writes_the_best_one(tmp_path: Path) -> None:
@@ -131,18 +133,22 @@ async def test_the_verb_shows_chains_and_writes_the_best_one(tmp_path: Path) -> 
         code, out, err = await atomesh(tmp_path, "plan", "--via", "find,count", "--create", str(file), *at)
         assert (code, err) == (0, f"wrote {file}; run it with `atomesh pipeline run {file}`\n")
         assert out.startswith("1. atomesh.text.v1.TextInput -> atomesh.text.v1.Keywords -> atomesh.text.v1.Summary\n")
-        assert "      would do as well: guesser\n" in out
+        assert "      next best: guesser unmeasured, score 0.2\n" in out
+        assert out.count("no other agent can") == 1, "what was told of counter is not told again"
+        assert out.endswith("   count: counter, as above\n")
         assert "name: plan-find-count\n" in file.read_text()
         code, _, err = await atomesh(tmp_path, "plan", "--via", "find,count", "--create", str(file), *at)
         assert (code, err) == (2, f"error: {file} is there already; write over it with --force, or name another file\n")
-        code, out, _ = await atomesh(
+        code, out, err = await atomesh(
             tmp_path, "plan", "--via", "find,count", "--create", "-", "--name", "mine", "--fallbacks", *at
         )
+        assert err == "no fallback for count: no rival has the same contract\n"
         assert (code, out.splitlines()[2]) == (0, "name: mine")
         assert "      fallback: guesser\n" in out
         code, out, _ = await atomesh(tmp_path, "plan", "--from", "find", "--to", "count", "--json", *at)
         chains = json.loads(out)["chains"]
         assert [stage["agent"] for stage in chains[0]["stages"]] == ["finder", "counter"]
+        assert [(stage["input"], stage["unset"]) for stage in chains[0]["stages"]] == [(None, []), (None, [])]
 
 
 async def test_what_is_wrong_with_a_question_is_one_line_and_a_code(tmp_path: Path) -> None:
@@ -152,7 +158,9 @@ async def test_what_is_wrong_with_a_question_is_one_line_and_a_code(tmp_path: Pa
             (("--from", "find", "--to", "cuont"), 3, "did you mean count?"),
             (("--from", "atomesh.text.v1.Keyword", "--to", "count"), 3, "did you mean atomesh.text.v1.Keywords"),
             (("--via", "find,judge"), 3, "nothing turns what find gives into what judge takes; "),
-            (("--via", "find,count", "--limit", "99"), 2, "99 chains are not 1 to 20"),
+            (("--via", "find,count", "--limit", "99"), 2, "error: --limit is 99; expected 1 to 20"),
+            (("--via", "find,count", "--max-length", "99"), 2, "error: --max-length is 99; expected 1 to 16"),
+            (("--from", "text.v1.Keywrds", "--to", "count"), 3, "did you mean atomesh.text.v1.Keywords"),
             (("--via", "find,count", "--name", "counter"), 2, "counter is an agent of the pipeline"),
             (("--via", "find,count", "--registry", NOBODY), 4, "no registry answers at 127.0.0.1:1"),
         ):

@@ -32,6 +32,8 @@ class Resumption:
     context: context_pb2.Context
     owner: str
     """Who runs it, or ran it."""
+    started_at: float = 0.0
+    """When it first began (Unix seconds); a claim says so."""
 
 
 class RunStore(Protocol):

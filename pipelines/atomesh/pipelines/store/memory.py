@@ -87,7 +87,7 @@ class MemoryStore:
         check_claimable(run_id, run.status, run.owner, durable=durable, silence=float("inf"), here=self._host)
         # A copy: the record is still the old owner's, whatever becomes of it.
         self._runs[run_id] = replace(run, owner=owner)
-        return self._resumptions[run_id]
+        return replace(self._resumptions[run_id], started_at=run.started_at)
 
     async def release(self, run_id: str, owner: str) -> None:
         """Gives up a durable run."""

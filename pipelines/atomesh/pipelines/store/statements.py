@@ -37,6 +37,7 @@ class Claimable:
     spec: str | None
     input: bytes | None
     context: bytes | None
+    started_at: float
 
 
 def insert_begun(connection: sa.Connection, rows: Sequence[Row]) -> None:
@@ -129,6 +130,7 @@ def take_over(connection: sa.Connection, run_id: str, old: Claimable, owner: str
         input=any_pb2.Any.FromString(old.input or b""),
         context=context_pb2.Context.FromString(old.context or b""),
         owner=old.owner,
+        started_at=old.started_at,
     )
 
 

@@ -48,7 +48,8 @@ def resumption(run: RunRecord) -> Resumption:
     """What it needs to go on."""
     packed = any_pb2.Any()
     packed.Pack(text_pb2.TextInput(content="words"))
-    return Resumption(run.id, '{"name": "report"}', packed, context_pb2.Context(request_id="r1"), run.owner)
+    context = context_pb2.Context(request_id="r1")
+    return Resumption(run.id, '{"name": "report"}', packed, context, run.owner, run.started_at)
 
 
 async def kept(store: RunStore, *runs: RunRecord) -> None:
