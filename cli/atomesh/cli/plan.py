@@ -11,7 +11,7 @@ import typer
 
 from atomesh.cli._errors import CliError, ExitCode, UsageMistake
 from atomesh.cli._flags import Dialling, Json
-from atomesh.cli._output import data_text, escape, fail, note, say, say_json
+from atomesh.cli._output import counted, data_text, escape, fail, note, say, say_json
 
 if TYPE_CHECKING:
     from atomesh.cli._settings import Settings
@@ -41,7 +41,11 @@ class Question:
     def query(self) -> Query:
         """As the search understands it."""
         from atomesh.pipelines.assembly import Query
+        from atomesh.pipelines.assembly.query import MOST_LENGTH, MOST_LIMIT
 
+        for flag, value, most in (("max-length", self.max_length, MOST_LENGTH), ("limit", self.limit, MOST_LIMIT)):
+            if not 1 <= value <= most:
+                raise UsageMistake(f"--{flag} is {value}; expected 1 to {most}")
         via = tuple(word.strip() for given in self.via or () for word in given.split(","))
         return Query(self.start, self.goal, via, self.max_length, self.limit)
 
@@ -80,16 +84,18 @@ def plan(question: Question, making: Making, flags: Dialling, as_json: Json = Fa
 
 
 def _answer(query: Query, catalog: Catalog, making: Making, *, as_json: bool) -> int:
-    from atomesh.pipelines.assembly import answer_of, find
+    from atomesh.pipelines.assembly import answer_of, find, without_fallback
 
     found = find(catalog, query)
     answer = answer_of(found, catalog, name=making.name, fallbacks=making.fallbacks)
     if as_json and making.create != "-":
-        say_json(_data(answer))
+        say_json(_data(answer, found))
     if not found.chains:
         if not as_json:
             fail("; ".join(found.missing))
         return ExitCode.NOT_FOUND
+    if making.fallbacks and (alone := without_fallback(found.chains[0])):
+        note(f"no fallback for {', '.join(alone)}: no rival has the same contract")
     if making.create == "-":
         say(data_text(answer.chains[0].pipeline).rstrip("\n"))
         return ExitCode.OK
@@ -123,32 +129,33 @@ def _write(path: Path, text: str, *, over: bool) -> None:
 
 
 def _show(found: Found) -> None:
-    from atomesh.pipelines.assembly.choice import milliseconds
-
+    told: dict[str, set[str]] = {}  # of each agent, in chains before
     for number, chain in enumerate(found.chains, 1):
-        agents = f"{len(chain.stages)} agent{'s' if len(chain.stages) > 1 else ''}"
-        figures = (
-            f"{milliseconds(chain.expected)} expected, {chain.success * 100:.3g} % succeed at the first attempt, "
-            f"slots free at the narrowest: {chain.free_slots}"
-        )
         say(escape(f"{number}. {' -> '.join(_types(chain))}"))
-        say(f"   {agents}, {figures}")
+        say(escape(f"   {counted(len(chain.stages), 'agent')}: {chain.fares}"))
         for stage in chain.stages:
-            _show_stage(stage)
+            _show_stage(stage, told.setdefault(stage.agent.name, set()))
     for said in found.missing:
         note(said)
 
 
-def _show_stage(stage: Stage) -> None:
-    asked = f" for {stage.capability}" if stage.capability else ""
-    say(escape(f"   {stage.id}: {stage.agent.name}{asked}, {stage.agent.input_type} -> {stage.agent.output_type}"))
-    say(escape(f"      {stage.why}"))
-    if stage.input is not None:
-        say(escape(f"      takes {', '.join(f'{name} from {source}' for name, source in stage.input.items())}"))
-    if stage.rivals:
-        names = ", ".join(rival.name for rival in stage.rivals[:_RIVALS])
-        more = f" and {len(stage.rivals) - _RIVALS} more" if len(stage.rivals) > _RIVALS else ""
-        say(escape(f"      would do as well: {names}{more}"))
+def _show_stage(stage: Stage, told: set[str]) -> None:
+    """The agent, and a line for each fact that was not told before."""
+    facts = [*stage.facts, *_more_rivals(stage)]
+    new = [fact for fact in facts if fact not in told]
+    told.update(new)
+    say(escape(f"   {stage.id}: {stage.agent.name}{'' if new else ', as above'}"))
+    for fact in new:
+        say(escape(f"      {fact}"))
+
+
+def _more_rivals(stage: Stage) -> list[str]:
+    """Those that the facts do not name."""
+    others = stage.rivals[1:]
+    if not others:
+        return []
+    more = f" and {len(others) - _RIVALS} more" if len(others) > _RIVALS else ""
+    return [f"also: {', '.join(rival.name for rival in others[:_RIVALS])}{more}"]
 
 
 def _types(chain: Chain) -> list[str]:
@@ -156,7 +163,7 @@ def _types(chain: Chain) -> list[str]:
     return [chain.start, *(stage.agent.output_type for stage in chain.stages)]
 
 
-def _data(answer: pipeline_pb2.PlanResponse) -> dict[str, Any]:
+def _data(answer: pipeline_pb2.PlanResponse, found: Found) -> dict[str, Any]:
     return {
         "chains": [
             {
@@ -167,17 +174,20 @@ def _data(answer: pipeline_pb2.PlanResponse) -> dict[str, Any]:
                         "capability": stage.capability,
                         "input_type": stage.input_type,
                         "output_type": stage.output_type,
+                        "input": shown.input,
+                        "unset": list(shown.filling.unset),
+                        "not_read": list(shown.filling.dropped),
                         "why": stage.why,
                         "rivals": list(stage.rivals),
                     }
-                    for stage in chain.stages
+                    for stage, shown in zip(chain.stages, way.stages, strict=True)
                 ],
                 "expected_seconds": chain.expected.ToTimedelta().total_seconds(),
                 "success": chain.success,
                 "free_slots": chain.free_slots,
                 "pipeline": chain.pipeline,
             }
-            for chain in answer.chains
+            for chain, way in zip(answer.chains, found.chains, strict=True)
         ],
         "missing": list(answer.missing),
     }

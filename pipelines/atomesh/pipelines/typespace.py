@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import Message
 
 from atomesh.core.contract import ContractDescriptor, canonical, descriptor_files
@@ -60,6 +60,13 @@ class TypeSpace:
         """The message of that name; None where no contract brings it."""
         try:
             return self.pool.FindMessageTypeByName(full_name)
+        except KeyError:
+            return None
+
+    def find_enum(self, full_name: str) -> EnumDescriptor | None:
+        """The enum of that name; None where no contract brings it."""
+        try:
+            return self.pool.FindEnumTypeByName(full_name)
         except KeyError:
             return None
 

@@ -137,6 +137,14 @@ def test_an_input_of_the_pipelines_own_may_hold_what_no_contract_brings(lab: Any
     ("settings", "said"),
     [
         ({"input_fields": {"x": "strng"}}, "input_fields.x: 'strng' is no type; write one of double, float, int64"),
+        (
+            {"input_fields": {"x": "map<double, string>"}},
+            "input_fields.x: 'map<double, string>' is no type; write one of",
+        ),
+        (
+            {"input_fields": {"x": "map<string, repeated string>"}},
+            "input_fields.x: 'map<string, repeated string>' is no",
+        ),
         ({"input_fields": {"x": "repeated"}}, "input_fields.x: 'repeated' is no type; write one of"),
         ({"input_fields": {"x": "repeated repeated string"}}, "input_fields.x: 'repeated repeated string' is no type"),
         (

@@ -1,7 +1,7 @@
 """Plans found from what agents publish: capabilities, contracts, versions, and how they fare now."""
 
 from atomesh.pipelines.assembly.answers import answer_of, find_plans, query_of
-from atomesh.pipelines.assembly.assemble import assemble, to_yaml
+from atomesh.pipelines.assembly.assemble import assemble, to_yaml, without_fallback
 from atomesh.pipelines.assembly.catalog import Catalog, Published
 from atomesh.pipelines.assembly.chains import Chain, Found, Stage, find
 from atomesh.pipelines.assembly.choice import Choice, choose
@@ -26,4 +26,5 @@ __all__ = [
     "find_plans",
     "query_of",
     "to_yaml",
+    "without_fallback",
 ]

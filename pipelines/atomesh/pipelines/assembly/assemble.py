@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from atomesh.core.errors import InvalidArgument
 from atomesh.core.names import check_agent_name
 from atomesh.pipelines.assembly.catalog import Catalog
 from atomesh.pipelines.assembly.chains import Chain, Stage
-from atomesh.pipelines.assembly.choice import milliseconds
+from atomesh.pipelines.assembly.kinds import Kind
 from atomesh.pipelines.assembly.links import InputMapping
 from atomesh.pipelines.model import Defaults, Fallback, PipelineSpec, StageSpec
-from atomesh.pipelines.shapes import of_field
+from atomesh.pipelines.shapes import Shape, misfit, of_field
 
 ATTEMPTS = 2
 """Attempts of a stage: nobody has looked at an assembled plan yet, and what fails twice will fail thrice."""
@@ -23,8 +24,6 @@ _PLAIN = re.compile(r"[A-Za-z$][A-Za-z0-9$_.-]*")
 _WORDS = frozenset(
     {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}
 )  # which YAML 1.1 or 1.2 reads as no text
-_SHOWN = 4
-"""Rivals named in a comment."""
 
 
 def assemble(chain: Chain, catalog: Catalog, name: str = "", *, fallbacks: bool = False) -> PipelineSpec:
@@ -64,10 +63,7 @@ def to_yaml(spec: PipelineSpec, chain: Chain) -> str:
     """The pipeline's file, with why each agent was chosen as comments."""
     lines = [
         f"# {chain.start} into {chain.goal}.",
-        (
-            f"# When it was planned: {milliseconds(chain.expected)} expected, {chain.success * 100:.3g} % succeed "
-            f"at the first attempt, slots free at the narrowest: {chain.free_slots}."
-        ),
+        (f"# When it was planned: {chain.fares} at the narrowest."),
         f"name: {_scalar(spec.name)}",
         f"version: {_scalar(spec.version)}",
     ]
@@ -107,6 +103,11 @@ def _stand_in(stage: Stage) -> Fallback | None:
     )
 
 
+def without_fallback(chain: Chain) -> tuple[str, ...]:
+    """The stages for which nobody else has the same contract."""
+    return tuple(stage.id for stage in chain.stages if _stand_in(stage) is None)
+
+
 def _say_input(spec: dict[str, Any], chain: Chain, catalog: Catalog) -> None:
     """States what the pipeline takes, where that is not what its first stage does.
 
@@ -114,47 +115,59 @@ def _say_input(spec: dict[str, Any], chain: Chain, catalog: Catalog) -> None:
     one of its own, with the fields that are read.
     """
     first = chain.stages[0]
-    read = _read(stage.input for stage in chain.stages)
+    mappings = [stage.input for stage in chain.stages]
     if first.agent.input_type == chain.start and first.input is None:
         return
     if _knows(chain, catalog, chain.start):
         spec["input_type"] = chain.start
-    elif read:
-        kinds = catalog.links.kinds
-        start = next(kind for kind in kinds.all if kind.name == chain.start)
+    elif any(_read(mapping) for mapping in mappings):
+        start = next(kind for kind in catalog.links.kinds.all if kind.name == chain.start)
         if first.input is None:
-            taken = kinds.of_contract[first.agent.contract_hash][0]
-            spec["stages"][0]["input"] = catalog.links.by_field([("input", start.number)], taken)
-            read = _read([spec["stages"][0]["input"], *(stage.input for stage in chain.stages)])
-        spec["input_fields"] = {name: str(of_field(start.members[name].field)) for name in read}
+            taken = catalog.links.kinds.of_contract[first.agent.contract_hash][0]
+            mappings[0] = catalog.links.by_field([("input", start.number)], taken)
+            spec["stages"][0]["input"] = mappings[0]
+        spec["input_fields"] = _input_fields(chain, catalog, start, mappings)
     # Else it fits what the first stage takes as it is, and nobody else reads it.
 
 
-def _read(mappings: Iterable[InputMapping | None]) -> list[str]:
-    """The fields of the pipeline's input that are read, each once."""
-    sources = [source for mapping in mappings for source in (mapping or {}).values()]
-    return list(dict.fromkeys(s.removeprefix("$input.") for s in sources if s.startswith("$input.")))
+def _input_fields(
+    chain: Chain, catalog: Catalog, start: Kind, mappings: Sequence[InputMapping | None]
+) -> dict[str, str]:
+    """The fields that are read, each with its type, or with one that it fills where no agent here knows its own."""
+    takers: dict[str, list[Shape]] = {}
+    for stage, mapping in zip(chain.stages, mappings, strict=True):
+        taken = catalog.links.kinds.all[catalog.links.kinds.of_contract[stage.agent.contract_hash][0]]
+        for field, read in _read(mapping).items():
+            takers.setdefault(read, []).append(of_field(taken.members[field].field))
+    found = {}
+    for read, wanted in takers.items():
+        own = of_field(start.members[read].field)
+        named = own.message or own.enum
+        known = named is None or _knows(chain, catalog, str(named.full_name))
+        fitting = [shape for shape in wanted if not any(misfit(shape, other) for other in wanted)]
+        found[read] = str(own if known else (fitting or wanted)[0])
+    return found
+
+
+def _read(mapping: InputMapping | None) -> dict[str, str]:
+    """By field that is filled: the one of the pipeline's input that fills it."""
+    sources = (mapping or {}).items()
+    return {field: source.removeprefix("$input.") for field, source in sources if source.startswith("$input.")}
 
 
 def _knows(chain: Chain, catalog: Catalog, name: str) -> bool:
-    """Whether some agent's contract brings a type."""
+    """Whether some agent's contract brings a message or an enum."""
     for stage in chain.stages:
         pool = catalog.contracts[stage.agent.contract_hash].load().input.DESCRIPTOR.file.pool
-        try:
-            pool.FindMessageTypeByName(name)
-        except KeyError:
-            continue
-        return True
+        for find in (pool.FindMessageTypeByName, pool.FindEnumTypeByName):
+            with contextlib.suppress(KeyError):
+                find(name)
+                return True
     return False
 
 
 def _stage_lines(stated: StageSpec, stage: Stage) -> list[str]:
-    asked = f"{stage.capability}, " if stage.capability else ""
-    lines = [f"  # {stage.agent.input_type} -> {stage.agent.output_type}: {asked}{stage.why}."]
-    if stage.rivals:
-        names = ", ".join(rival.name for rival in stage.rivals[:_SHOWN])
-        more = f" and {len(stage.rivals) - _SHOWN} more" if len(stage.rivals) > _SHOWN else ""
-        lines.append(f"  # Would do as well: {names}{more}.")
+    lines = [f"  # {stage.agent.input_type} -> {stage.agent.output_type}", f"  # {stage.why}"]
     lines += [f"  - id: {_scalar(stated.id)}", f"    agent: {_scalar(stated.agent)}"]
     if stated.version:
         lines.append(f"    version: {_scalar(stated.version)}")

@@ -18,6 +18,8 @@ from atomesh.pipelines.assembly.kinds import Kinds
 from atomesh.pipelines.assembly.links import Links
 
 _TAKES_CALLS = (State.SERVING, State.SUSPECT)
+_ALIKE = 0.75
+"""How much of two words must agree: a letter too many in five; with 0.6 Letter would be like Filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,11 @@ class Published:
     figures: Figures
 
     def cost(self, capability: str = "") -> int:
-        """What ranks it, in nanoseconds; where a capability is asked for, with its score."""
-        return self.figures.cost(self.capabilities.get(capability) if capability else 1.0)
+        """What ranks it: with its score for a capability where one is asked for, else with the best that it declares."""
+        if capability:
+            return self.figures.cost(self.capabilities.get(capability), asked=True)
+        declared = max((score for score in self.capabilities.values() if score is not None), default=None)
+        return self.figures.cost(declared, asked=False)
 
 
 class Catalog:
@@ -99,12 +104,23 @@ class Catalog:
 def nearest(word: str, known: Iterable[str], limit: int = 3) -> str:
     """`; did you mean a, b?`, or how many there are to choose from: how an error about a name goes on."""
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=limit, cutoff=0.6)
-    if not near:  # the last part of a type's name is what people remember
-        near = [name for name in names if name.rpartition(".")[2].lower() == word.rpartition(".")[2].lower()][:limit]
+    # By the last part first, which people remember: names of one package are alike however different their types.
+    near = _like(word, names) or difflib.get_close_matches(word, names, n=limit, cutoff=0.6)
     if near:
-        return f"; did you mean {', '.join(near)}?"
+        return f"; did you mean {', '.join(near[:limit])}?"
     return f"; there are {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "; there are none"
+
+
+def _like(word: str, names: Sequence[str]) -> list[str]:
+    """The names whose last part is like that of a word, most alike first; those of a like package before others."""
+    sought, found = word.lower(), []
+    for name in names:
+        one, other = sought.rpartition(".")[2], name.lower().rpartition(".")[2]
+        alike = difflib.SequenceMatcher(None, one, other).ratio()
+        if alike >= _ALIKE:
+            whole = difflib.SequenceMatcher(None, sought, name.lower()).ratio()
+            found.append((-alike, -whole, name))
+    return [name for *_, name in sorted(found)]
 
 
 def _published(name: str, live: list[Endpoint]) -> Published:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from atomesh.core.errors import NotFound
 from atomesh.pipelines.assembly.catalog import Catalog, Published, nearest
 
+NO_WORDS: Mapping[str, str] = MappingProxyType({})
 _SHOWN = 3
 """Names in a line of words; more would hide what the line says."""
 
@@ -49,72 +51,70 @@ def rank(agents: Sequence[Published], capability: str = "") -> list[Published]:
 
 
 def why(chosen: Published, ranked: Sequence[Published], capability: str = "") -> str:
-    """One line with figures: the agent's place among those that can, and what sets it apart from the next best."""
-    if len(ranked) < 2:
-        return f"the only agent that can: {_alone(chosen, capability)}"
+    """One line: how the agent fares, and the next best with what is different about it."""
+    return "; ".join(facts(chosen, ranked, capability))
+
+
+def facts(
+    chosen: Published, ranked: Sequence[Published], capability: str = "", worse: Mapping[str, str] = NO_WORDS
+) -> tuple[str, ...]:
+    """The clauses of `why`; `worse` says of others by name how they fit less well."""
     place = next(n for n, agent in enumerate(ranked) if agent.name == chosen.name)
-    other = ranked[0] if place else ranked[1]
-    differences = [text for compare in _COMPARED if (text := compare(chosen, other, capability))]
-    said = ", ".join(differences) if differences else f"even with {other.name}, first by name"
-    against = f" (against {other.name})" if differences else ""
-    return f"{_ordinal(place + 1)} of {len(ranked)} that can: {said}{against}"
+    if len(ranked) < 2:
+        return (fares(chosen, capability), "no other agent can")
+    other, which = (ranked[0], "better") if place else (ranked[1], "next best")
+    said = [*_difference(other, chosen, capability), *([worse[other.name]] if other.name in worse else [])]
+    return (fares(chosen, capability), f"{which}: {other.name} {', '.join(said)}")
+
+
+def fares(agent: Published, capability: str = "") -> str:
+    """An agent's figures: `44 ms, 95 % ok, 4 slots free, score 0.9`."""
+    score = (_score(agent, capability),) if capability else ()
+    return ", ".join((_latency(agent), _ok(agent), slots_free(agent.figures.free), *score))
+
+
+def _difference(other: Published, chosen: Published, capability: str) -> list[str]:
+    """Its time, and whatever else differs."""
+    said = [_latency(other)]
+    if _ok(other) != _ok(chosen):
+        said.append(_ok(other))
+    if not other.figures.free and chosen.figures.free:
+        said.append(slots_free(0))
+    if capability and _score(other, capability) != _score(chosen, capability):
+        said.append(_score(other, capability))
+    return said
 
 
 def milliseconds(seconds: float) -> str:
-    """`12 ms`, `1.3 s`; below ten milliseconds with one more digit."""
-    if seconds >= 1:
-        return f"{seconds:.3g} s"
-    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.2g} ms"
+    """`1.3 s`, `12 ms`, `4.2 ms`, `0.03 ms`: no more digits than decide anything."""
+    if seconds >= 0.9995:
+        return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.2g} s"
+    thousandths = seconds * 1000
+    if thousandths >= 9.95:
+        return f"{thousandths:.0f} ms"
+    return f"{thousandths:.2g} ms" if thousandths >= 1 else f"{thousandths:.1g} ms"
 
 
-def _alone(agent: Published, capability: str) -> str:
-    figures = agent.figures
-    parts = [_latency(agent), f"{_percent(figures.success)} succeed", f"{figures.free} of {figures.slots} slots free"]
-    return ", ".join([*parts, f"score {_score(agent, capability)}"] if capability else parts)
+def percent_ok(success: float) -> str:
+    """`95 % ok`; what is not quite all is never called all."""
+    whole = round(success * 100)
+    return f"{whole} % ok" if success == 1 or whole < 100 else ">99 % ok"
 
 
-def _by_score(chosen: Published, other: Published, capability: str) -> str:
-    if not capability:
-        return ""
-    ours, theirs = _score(chosen, capability), _score(other, capability)
-    return f"score {ours} against {theirs}" if ours != theirs else f"score {ours}"
+def slots_free(count: int) -> str:
+    """`no slot free`, `1 slot free`, `4 slots free`."""
+    return f"{count or 'no'} slot{'s' if count > 1 else ''} free"
 
 
-def _by_latency(chosen: Published, other: Published, capability: str) -> str:
-    del capability
-    ours, theirs = _latency(chosen), _latency(other)
-    return f"{ours} against {theirs}" if ours != theirs else ""
-
-
-def _by_success(chosen: Published, other: Published, capability: str) -> str:
-    del capability
-    ours, theirs = _percent(chosen.figures.success), _percent(other.figures.success)
-    return f"{ours} succeed against {theirs}" if ours != theirs else ""
-
-
-def _by_room(chosen: Published, other: Published, capability: str) -> str:
-    del capability
-    ours, theirs = chosen.figures.free, other.figures.free
-    return f"{ours} slots free against {theirs}" if ours != theirs else ""
-
-
-_COMPARED: tuple[Callable[[Published, Published, str], str], ...] = (_by_score, _by_latency, _by_success, _by_room)
+def _ok(agent: Published) -> str:
+    return percent_ok(agent.figures.success)
 
 
 def _latency(agent: Published) -> str:
     latency = agent.figures.latency
-    return "not measured yet" if latency is None else milliseconds(latency)
+    return "unmeasured" if latency is None else milliseconds(latency)
 
 
 def _score(agent: Published, capability: str) -> str:
     score = agent.capabilities.get(capability)
-    return "not stated" if score is None else f"{score:.2g}"
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.3g} %"
-
-
-def _ordinal(place: int) -> str:
-    words = ("first", "second", "third")
-    return words[place - 1] if place <= len(words) else f"{place}th"
+    return "no score stated" if score is None else f"score {score:.2g}"

@@ -4,7 +4,8 @@ A call goes to any of an agent's endpoints, mostly in proportion to their
 slots, so its figures are means over endpoints, weighted by slots. One number
 ranks agents, and it is in seconds, so that it can be argued with: the time
 until an execution has succeeded, its wait for a slot and the tries before it
-included, and on top what a declared score below 1 is held to cost.
+included, and on top what a declared score below 1 is held to cost. Times count
+in steps that are wider than their noise, and exactly only between equals.
 """
 
 from __future__ import annotations
@@ -47,7 +48,20 @@ FREE_SECONDS = 1e-6
 """What the first free slot is worth, the next ones less: it decides between
 equals, and nothing else does, since a slot that is free is as good as ten."""
 
+NOISE_SECONDS, NOISE_SHARE = 0.001, 0.2
+"""Up to here a difference of time is noise: a call over a network costs a
+millisecond, and a fifth is what a mean moves by from one minute to the next.
+With half of it two equal agents take turns as the best; with twice as much one
+that is a third slower passes as equal."""
+
+IN_PART = 1 << 160
+"""What a link costs that fits whole and drops fields: more than any agents of a chain."""
+BY_FIELDS = 1 << 168
+"""What a link by fields costs: more than all links of a chain that drop fields."""
+
 _MOST_ERRORS = 0.99  # above it, the time until a success says nothing more
+_MOST_SECONDS = 1e9  # so that sums over a chain stay below the next part of a cost
+_COARSE, _LACKING = 80, 64  # where parts of a cost begin, in bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +96,29 @@ class Figures:
         errors = min(self.error_rate, _MOST_ERRORS)
         return (self.expected + errors * RETRY_SECONDS) / (1.0 - errors)
 
-    def cost(self, score: float | None = 1.0) -> int:
-        """What ranks it, in whole nanoseconds, so that sums of it are exact; `score` where a capability is asked for."""
+    def cost(self, score: float | None, *, asked: bool) -> int:
+        """What ranks it: three numbers in one, the first of which counts most, so that sums compare as those of each.
+
+        They are seconds without their noise, with what the score lacks where it
+        is `asked` for; what it lacks where it is not; and seconds as measured.
+        """
         lacking = 1.0 - (UNKNOWN_SCORE if score is None else score)
-        scarce = FREE_SECONDS / (1 + self.free)
-        return 1 + round((self.until_success + lacking * SCORE_SECONDS + scarce) * 1e9)
+        seconds = min(self.until_success, _MOST_SECONDS)
+        coarse = without_noise(seconds) + (lacking * SCORE_SECONDS if asked else 0.0)
+        exact = seconds + FREE_SECONDS / (1 + self.free)
+        declared = 0 if asked else round(lacking * 1000)
+        return (round(coarse * 1e9) << _COARSE) + (declared << _LACKING) + round(exact * 1e9)
 
     def _wait(self, latency: float) -> float:
         """Until a slot comes free: with all taken, one does every `latency / slots`, and those that wait go first."""
         return 0.0 if self.free else latency * (self.queued + 1) / max(1, self.slots)
+
+
+def without_noise(seconds: float) -> float:
+    """A time as the end of its step: a millisecond wide, and a fifth of the time where that is more."""
+    if seconds <= (even := NOISE_SECONDS / NOISE_SHARE):
+        return max(1, math.ceil(seconds / NOISE_SECONDS)) * NOISE_SECONDS
+    return even * (1 + NOISE_SHARE) ** math.ceil(math.log(seconds / even, 1 + NOISE_SHARE))
 
 
 def figures(endpoints: Iterable[Endpoint]) -> Figures:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atomesh.pipelines.assembly.catalog import Catalog, Published
+from atomesh.pipelines.assembly.figures import BY_FIELDS, IN_PART
 from atomesh.pipelines.assembly.kinds import Mask
 from atomesh.pipelines.assembly.links import Links
 from atomesh.pipelines.assembly.query import Route
@@ -96,6 +97,16 @@ class Ground:
         if last and (step < steps or not self.goal >> group.given & 1):
             return None
         return step
+
+    def loss(self, before: int, taken: int) -> int:
+        """What a link costs beside its agents; before the first agent there is none, where its own input is the start."""
+        return 0 if before == NOTHING else self.links.loss(before, taken)
+
+    def by_loss(self, taken: int) -> list[tuple[int, Mask]]:
+        """The kinds that one could follow, by what that link costs."""
+        could, kept = self.could[taken], self.links.kept(taken)
+        whole = self.links.fitting(taken)
+        return [(0, could & kept), (IN_PART, could & whole & ~kept), (BY_FIELDS, could & ~whole)]
 
     def walk(self, groups: Sequence[Group], state: State | None = None, done: int = 0) -> list[State] | None:
         """The states of a whole chain, after each agent; None where it is none. `done` agents led to `state`."""

@@ -15,14 +15,28 @@ few operations on integers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from atomesh.core.fits import fits
 from atomesh.core.places import message_rules, required_oneofs
+from atomesh.pipelines.assembly.figures import BY_FIELDS, IN_PART
 from atomesh.pipelines.assembly.kinds import Kind, Kinds, Mask
 
 InputMapping: TypeAlias = dict[str, str]
 """A stage's input, as `model.py` writes it: `{field: "$stage.field"}`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How one agent's input is filled."""
+
+    input: InputMapping | None
+    """What fills each field; None where what is there before fits whole."""
+    unset: tuple[str, ...]
+    """Fields that nothing fills."""
+    dropped: tuple[str, ...]
+    """Fields of what is there before that are not read."""
 
 
 class Links:
@@ -48,6 +62,7 @@ class Links:
         self.whole: dict[int, Mask] = {}
         """By kind that is taken: those that fit as they are, where a mapping does not do as well."""
         self._fitting: dict[int, Mask] = {}
+        self._kept: dict[int, Mask] = {}
         for number in sorted({taken for taken, _ in kinds.of_contract.values()}):
             kind = kinds.all[number]
             self.gives[number] = _union(self.fillers[number].values()) if _mappable(kind, self.musts[number]) else 0
@@ -87,14 +102,39 @@ class Links:
             self._fitting[taken] = self._those_that_fit(kind, self._alike(kind))
         return self._fitting[taken]
 
-    def mapping(self, sources: Sequence[tuple[str, int]], taken: int) -> InputMapping | None:
-        """What fills a kind, where there is a link; None where the first source fits whole.
+    def kept(self, taken: int) -> Mask:
+        """Those of the kinds that fit whole of which no field is dropped: the type itself, and subsets of it."""
+        if taken not in self._kept:
+            found = 0
+            for number in bits(self.fitting(taken)):
+                found |= (not self._dropped(number, taken)) << number
+            self._kept[taken] = found
+        return self._kept[taken]
+
+    def loss(self, before: int, taken: int) -> int:
+        """What a link costs beside its agents: nothing where it is whole, most where it is by fields."""
+        if self.kept(taken) >> before & 1:
+            return 0
+        return IN_PART if self.fitting(taken) >> before & 1 else BY_FIELDS
+
+    def filling(self, sources: Sequence[tuple[str, int]], taken: int) -> Filling:
+        """How a kind is filled, where there is a link.
 
         Args:
             sources: the names and kinds of what there is: the output before, earlier ones, the input.
             taken: the kind to fill.
         """
-        return None if self.fits_whole(sources[0][1], taken) else self.by_field(sources, taken)
+        (first, before), kinds = sources[0], self.kinds.all
+        if self.fits_whole(before, taken):
+            missing = tuple(name for name in kinds[taken].members if name not in kinds[before].members)
+            return Filling(None, missing, self._dropped(before, taken))
+        found = self.by_field(sources, taken)
+        read = set(found.values())
+        return Filling(
+            found,
+            tuple(name for name in kinds[taken].members if name not in found),
+            tuple(name for name in kinds[before].members if f"${first}.{name}" not in read),
+        )
 
     def by_field(self, sources: Sequence[tuple[str, int]], taken: int) -> InputMapping:
         """Every field of a kind that something can fill, each from the first source that can."""
@@ -110,6 +150,11 @@ class Links:
                 groups.add(group)
                 found[name] = f"${source}.{name}"
         return {name: found[name] for name in members if name in found}
+
+    def _dropped(self, before: int, taken: int) -> tuple[str, ...]:
+        """The fields of a kind that another which it fits whole does not know."""
+        known = self.kinds.all[taken].members
+        return tuple(name for name in self.kinds.all[before].members if name not in known)
 
     # -- once ----------------------------------------------------------------
 

@@ -30,9 +30,9 @@ class Query:
     def __post_init__(self) -> None:
         """Raises InvalidArgument for numbers out of range, and where fewer than two things are named."""
         if not 1 <= self.max_length <= MOST_LENGTH:
-            raise InvalidArgument(f"a chain of {self.max_length} agents is not 1 to {MOST_LENGTH}")
+            raise InvalidArgument(f"max_length is {self.max_length}; expected 1 to {MOST_LENGTH}")
         if not 1 <= self.limit <= MOST_LIMIT:
-            raise InvalidArgument(f"{self.limit} chains are not 1 to {MOST_LIMIT}")
+            raise InvalidArgument(f"limit is {self.limit}; expected 1 to {MOST_LIMIT}")
         if len(self.via) > MOST_VIA:
             raise InvalidArgument(f"{len(self.via)} capabilities on the way are more than {MOST_VIA}")
         if any(not capability for capability in self.via):
@@ -84,10 +84,8 @@ def route(query: Query, catalog: Catalog) -> Route:
         if not catalog.able(capability):
             raise NotFound(f"no live agent has the capability {capability}{nearest(capability, catalog.capabilities)}")
     if len(steps) > query.max_length:
-        raise InvalidArgument(
-            f"{len(steps)} capabilities do not fit into a chain of {query.max_length} agents; allow a longer one, "
-            f"up to {MOST_LENGTH}"
-        )
+        enough = f"expected at least {len(steps)}" if len(steps) <= MOST_LENGTH else f"name at most {MOST_LENGTH}"
+        raise InvalidArgument(f"max_length is {query.max_length}, too short for {len(steps)} capabilities; {enough}")
     return Route(
         steps=steps,
         first=not start_is_type,

@@ -1,4 +1,4 @@
-"""The best chains of agents: shortest first, then by what they cost, then by name.
+"""The best chains: shortest first, then with most links whole, then by what agents cost, then by name.
 
 The search goes over groups of agents that link alike, and over agents only
 within them. For each length it is best-first (A*): a bound of what is left to
@@ -54,9 +54,11 @@ class _Turn:
 
     way: _Way
     after: State
+    paid: int
+    """What the beginning costs, with the link to the group."""
     order: list[tuple[int, str, Published]]
     rest: int
-    """A bound of what the agents after it cost."""
+    """A bound of what the links and agents after it cost."""
 
 
 _Heap: TypeAlias = list[tuple[int, tuple[str, ...], int, _Turn]]  # no two have the same names
@@ -113,7 +115,7 @@ class Search:
             _, names, place, turn = heapq.heappop(heap)
             self._push(heap, turn, place + 1)
             cost, _, agent = turn.order[place]
-            way = _Way((*turn.way.agents, agent), names, turn.way.cost + cost, turn.after)
+            way = _Way((*turn.way.agents, agent), names, turn.paid + cost, turn.after)
             if len(names) < length:
                 self._expand(heap, way, length - len(names))
             else:
@@ -127,14 +129,15 @@ class Search:
             after = self._ground.advance(way.state, group, last=left == 1)
             if after is not None and (left == 1 or self._can_end(after, left - 1)):
                 order = self.order(group, self._capability(way.state.step, after.step))
-                self._push(heap, _Turn(way, after, order, rest), 0)
+                paid = way.cost + self._ground.loss(way.state.before, group.taken)
+                self._push(heap, _Turn(way, after, paid, order, rest), 0)
 
     def _push(self, heap: _Heap, turn: _Turn, place: int) -> None:
         """Adds the group's next agent that is not in the chain yet."""
         for at in range(place, len(turn.order)):
             cost, name, _ = turn.order[at]
             if name not in turn.way.names:
-                heapq.heappush(heap, (turn.way.cost + cost + turn.rest, (*turn.way.names, name), at, turn))
+                heapq.heappush(heap, (turn.paid + cost + turn.rest, (*turn.way.names, name), at, turn))
                 return
 
     # -- what is left --------------------------------------------------------
@@ -185,13 +188,14 @@ class Search:
 
     def _spread(self, best: dict[int, int]) -> dict[int, int]:
         """From costs by what is taken to costs by what was given before it: the cheapest that could follow."""
+        ways = [(best[taken] + loss, taken, befores) for taken in best for loss, befores in self._ground.by_loss(taken)]
         found: dict[int, int] = {}
         seen: Mask = 0
-        for taken in sorted(best, key=lambda number: (best[number], number)):
-            new = self._ground.could[taken] & ~seen
+        for cost, _, befores in sorted(ways):
+            new = befores & ~seen
             seen |= new
             for before in bits(new):
-                found[before] = best[taken]
+                found[before] = cost
         return found
 
     def _capability(self, step: int, passed: int) -> str:

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 
 from atomesh.core import ContractDescriptor, Endpoint
 from atomesh.core.errors import InvalidArgument, NotFound
-from atomesh.pipelines.assembly import Catalog, Query, assemble, find, find_plans, to_yaml
+from atomesh.pipelines.assembly import Catalog, Query, assemble, find, find_plans, to_yaml, without_fallback
 from atomesh.pipelines.assembly.chains import stage_ids
 from atomesh.pipelines.plan import Bound, wants
 from atomesh.pipelines.planner import make_plan
@@ -25,6 +25,7 @@ from atomesh.v1 import pipeline_pb2
 Listed: TypeAlias = Callable[..., Endpoint]
 Contracts: TypeAlias = Callable[..., ContractDescriptor]
 
+OF_MANY_TYPES = {"text": "string!", "mood": "enum", "counts": "map", "moods": "map<enum>"}
 TYPES: Mapping[str, Mapping[str, str]] = {
     "Document": {"title": "string!", "text": "string!"},
     "Untitled": {"text": "string!"},
@@ -33,6 +34,14 @@ TYPES: Mapping[str, Mapping[str, str]] = {
     "Brief": {"title": "string!", "words": "string!"},
     "Short": {"words": "string<9"},
     "Draft": {"draft": "string!"},
+    "Booking": {"id": "string!", "day": "string!", "seats": "int32"},
+    "Order": {"id": "string!", "day": "string", "seats": "int32"},
+    "Cancellation": {"id": "string!", "seats": "string", "note": "string"},
+    "Ticket": {"id": "string!"},
+    "Receipt": {"receipt": "string!"},
+    "Felt": {**OF_MANY_TYPES, "inner": "Inner", "note": "string"},
+    "Marked": {**OF_MANY_TYPES, "inner": "Alike"},
+    "Noted": {**OF_MANY_TYPES, "inner": "Alike", "note": "int32"},
 }
 
 
@@ -113,18 +122,48 @@ def test_the_line_says_why_one_was_chosen_over_its_rivals(mesh: Mesh) -> None:
         ["quick", "drafter"],
         ["slow", "drafter"],
     ]
-    assert chains[0].stages[0].why == "first of 2 that can: score 0.9, 12 ms against 80 ms (against slow)"
-    assert chains[1].stages[0].why == "second of 2 that can: score 0.9, 80 ms against 12 ms (against quick)"
+    assert chains[0].stages[0].why == "12 ms, >99 % ok, 4 slots free, score 0.9; next best: slow 80 ms"
+    assert chains[1].stages[0].facts[:2] == ("80 ms, >99 % ok, 4 slots free, score 0.9", "better: quick 12 ms")
     assert [rival.name for rival in chains[0].stages[0].rivals] == ["slow"]
-    assert chains[0].stages[1].why.startswith("the only agent that can: 30 ms")
+    assert chains[0].stages[1].why == "30 ms, >99 % ok, 1 slot free; no other agent can"
+
+
+def test_what_takes_the_input_whole_comes_before_what_takes_a_field_of_it(mesh: Mesh) -> None:
+    mesh.add("cancel", "Cancellation", "Receipt", ms=0.02).add("look_up", "Ticket", "Receipt", ms=0.02)
+    mesh.add("order", "Order", "Receipt", ms=400).add("book", "Booking", "Receipt", ms=400)
+    chains = find(mesh.catalog, Query("r.Booking", "r.Receipt", max_length=1, limit=9)).chains
+    assert [chain.stages[0].agent.name for chain in chains] == ["book", "order", "look_up", "cancel"], (
+        "whole first, then what fits whole and drops fields, then by fields, however fast"
+    )
+    assert chains[0].stages[0].facts[1] == "next best: order 400 ms"
+    assert chains[3].stages[0].facts[1] == "better: book 400 ms"
+    assert chains[3].stages[0].facts[2:] == (
+        "fills r.Cancellation by fields: id from $input.id",
+        "unset: seats, note",
+        "not read: day, seats",
+    )
+    assert chains[2].stages[0].facts[2:] == ("not read: day, seats",)
+
+
+def test_fewer_agents_come_before_whole_links(mesh: Mesh) -> None:
+    mesh.add("cancel", "Cancellation", "Receipt").add("draft", "Booking", "Draft").add("end", "Draft", "Receipt")
+    chains = find(mesh.catalog, Query("r.Booking", "r.Receipt")).chains
+    assert [len(chain.stages) for chain in chains] == [1, 2]
+
+
+def test_a_rival_that_links_by_fields_is_said_to(mesh: Mesh) -> None:
+    mesh.add("cancel", "Cancellation", "Receipt", ms=1).add("book", "Booking", "Receipt", ms=400)
+    chain = find(mesh.catalog, Query("r.Booking", "r.Receipt")).chains[0]
+    assert chain.stages[0].facts[1] == "next best: cancel 1 ms, by fields"
 
 
 def test_a_rival_takes_and_gives_what_the_rest_of_the_chain_needs(mesh: Mesh) -> None:
     mesh.add("finder", "Document", "Keywords").add("other", "Document", "Draft").add("alike", "Untitled", "Outline")
     catalog = mesh.add("drafter", "Keywords", "Draft").catalog
     chain = next(c for c in find(catalog, Query("r.Document", "r.Draft", max_length=2)).chains if len(c.stages) == 2)
-    assert chain.stages[0].agent.name == "alike", "equals come by name"
-    assert [rival.name for rival in chain.stages[0].rivals] == ["finder"], "what counts is that drafter can go on"
+    assert chain.stages[0].agent.name == "finder", "it takes all of a Document, and alike only its text"
+    assert [rival.name for rival in chain.stages[0].rivals] == ["alike"], "what counts is that drafter can go on"
+    assert chain.stages[0].facts[1] == "next best: alike 10 ms, drops fields"
 
 
 def test_no_agent_is_in_a_chain_twice(mesh: Mesh) -> None:
@@ -207,8 +246,8 @@ def test_a_search_that_ends_early_says_so(mesh: Mesh) -> None:
         ({"start": "r.Document"}, "a plan needs two ends, and one is named"),
         ({"via": ("find",)}, "a plan needs two ends, and one is named"),
         ({"via": ("find", "")}, "a capability on the way is empty"),
-        ({"start": "a", "goal": "b", "max_length": 17}, "a chain of 17 agents is not 1 to 16"),
-        ({"start": "a", "goal": "b", "limit": 21}, "21 chains are not 1 to 20"),
+        ({"start": "a", "goal": "b", "max_length": 17}, "max_length is 17; expected 1 to 16"),
+        ({"start": "a", "goal": "b", "limit": 21}, "limit is 21; expected 1 to 20"),
     ],
 )
 def test_bad_questions_are_one_line(query: dict[str, Any], said: str) -> None:
@@ -224,7 +263,7 @@ def test_unknown_names_come_with_the_nearest(mesh: Mesh) -> None:
         find(catalog, Query("find", "r.Keyword"))
     with pytest.raises(NotFound, match="no live agent has the capability fund; did you mean find"):
         find(catalog, Query(via=("fund", "find")))
-    with pytest.raises(InvalidArgument, match="3 capabilities do not fit into a chain of 2 agents"):
+    with pytest.raises(InvalidArgument, match="max_length is 2, too short for 3 capabilities; expected at least 3"):
         find(catalog, Query(via=("find", "find", "find"), max_length=2))
 
 
@@ -233,7 +272,10 @@ def test_the_pipeline_says_what_the_chain_is_and_why(mesh: Mesh) -> None:
     catalog = mesh.add("drafter", "Brief", "Draft").catalog
     chain = find(catalog, Query("r.Document", "r.Draft", ("find",))).chains[0]
     text = to_yaml(assemble(chain, catalog, fallbacks=True), chain)
-    assert "  # r.Brief -> r.Draft: the only agent that can: 10 ms, " in text
+    assert (
+        "  # r.Brief -> r.Draft\n  # 10 ms, >99 % ok, 1 slot free; no other agent can; fills r.Brief by fields: "
+        in text
+    )
     spec, _ = read_pipeline(text)
     assert spec == assemble(chain, catalog, fallbacks=True), "the text is the model"
     assert (spec.name, spec.version, spec.defaults.attempts) == ("plan-find-drafter", "1.0.0", 2)
@@ -261,6 +303,31 @@ def test_an_input_of_a_type_that_no_agent_of_the_chain_knows_is_stated_by_its_fi
     plan = plan_of(catalog, to_yaml(assemble(chain, catalog), chain))
     assert [step.target.agent for step in plan.steps] == ["finder"]
     assert set(plan.contract.input.DESCRIPTOR.fields_by_name) == {"text"}
+
+
+def test_fields_of_any_type_are_stated_where_no_agent_of_the_chain_knows_the_input(mesh: Mesh) -> None:
+    mesh.add("knows", "Felt", "Keywords").add("marker", "Marked", "Receipt")
+    catalog = mesh.catalog
+    (chain,) = find(catalog, Query("r.Felt", "r.Receipt")).chains
+    text = to_yaml(assemble(chain, catalog), chain)
+    assert read_pipeline(text)[0].input_type == "", "it fits Marked as it is"
+    mesh.add("noter", "Noted", "Ticket")
+    (chain,) = find(mesh.catalog, Query("r.Felt", "r.Ticket")).chains
+    spec, _ = read_pipeline(text := to_yaml(assemble(chain, mesh.catalog), chain))
+    assert spec.input_fields == {
+        "text": "string",
+        "mood": "r.Mood",
+        "counts": "map<string, int32>",
+        "moods": "map<string, r.Mood>",
+        "inner": "r.Alike",
+    }, "of two messages that hold the same, the one that the chain knows"
+    assert plan_of(mesh.catalog, text).contract.input.DESCRIPTOR.fields_by_name.keys() == list(spec.input_fields)
+
+
+def test_the_stages_that_have_nothing_to_fall_back_to_are_known(mesh: Mesh) -> None:
+    mesh.add("finder", "Document", "Keywords").add("other", "Document", "Keywords").add("drafter", "Keywords", "Draft")
+    (chain, _) = find(mesh.catalog, Query("r.Document", "r.Draft")).chains
+    assert without_fallback(chain) == ("drafter",)
 
 
 def test_a_pipeline_may_not_have_the_name_of_one_of_its_agents(mesh: Mesh) -> None:

@@ -47,9 +47,25 @@ def brute(catalog: Catalog, query: Query) -> list[tuple[str, ...]]:
         for chain in itertools.permutations(agents, length):
             asked = capabilities(chain, query, catalog)
             if asked is not None and holds(chain, query, catalog):
+                by_fields, in_part = losses(chain, query, catalog)
                 cost = sum(agent.cost(capability) for agent, capability in zip(chain, asked, strict=True))
-                right.append((length, cost, tuple(agent.name for agent in chain)))
-    return [names for _, _, names in sorted(right)[: query.limit]]
+                right.append((length, by_fields, in_part, cost, tuple(agent.name for agent in chain)))
+    return [names for *_, names in sorted(right)[: query.limit]]
+
+
+def losses(chain: Sequence[Published], query: Query, catalog: Catalog) -> tuple[int, int]:
+    """The links that do not fit whole, and those that do and drop fields."""
+    loaded = [catalog.contracts[agent.contract_hash].load() for agent in chain]
+    takes: list[Any] = [contract.input.DESCRIPTOR for contract in loaded]
+    start = kind(query.start, catalog) if query.start in catalog.types else takes[0]
+    givers = [start, *(contract.output.DESCRIPTOR for contract in loaded[:-1])]
+    by_fields = in_part = 0
+    for given, taken in zip(givers, takes, strict=True):
+        if not (same(given, taken) or (taken.fields and fits(given, taken))):
+            by_fields += 1
+        elif not {field.name for field in given.fields} <= {field.name for field in taken.fields}:
+            in_part += 1
+    return by_fields, in_part
 
 
 def capabilities(chain: Sequence[Published], query: Query, catalog: Catalog) -> list[str] | None:
