@@ -6,7 +6,7 @@ import difflib
 import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import semver
 
@@ -42,9 +42,16 @@ class Published:
     version: str
     """The range to ask for; empty where any will do."""
     figures: Figures
+    _costs: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By capability, kept: a question compares an agent a dozen times."""
 
     def cost(self, capability: str = "") -> int:
         """What ranks it: with its score for a capability where one is asked for, else with the best that it declares."""
+        if capability not in self._costs:
+            self._costs[capability] = self._cost(capability)
+        return self._costs[capability]
+
+    def _cost(self, capability: str) -> int:
         if capability:
             return self.figures.cost(self.capabilities.get(capability), asked=True)
         declared = max((score for score in self.capabilities.values() if score is not None), default=None)
