@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
@@ -169,8 +169,8 @@ class Attempts:
 
 def keyed(context: Context, key: str) -> Context:
     """The context with a key by which an agent can recognise work that it has done already."""
-    short = key if len(key.encode()) <= _MAX_KEY else hashlib.sha256(key.encode()).hexdigest()
-    return replace(context, idempotency_key=short)
+    short = key if len(key) <= _MAX_KEY and key.isascii() else hashlib.sha256(key.encode()).hexdigest()
+    return context.with_key(short)
 
 
 def _twice(step: Step, target: Target) -> bool:

@@ -183,7 +183,7 @@ class Stages:
         """The agent's output, or its fallback's, with the middleware around it."""
         run, step = piece.run, piece.step
         piece.record.input_bytes += message.ByteSize()
-        context = run.context if step.idempotent else keyed(run.context, f"{run.key}/{piece.key}")
+        context = keyed(run.context, f"{run.key}/{piece.key}")
         if not self._middleware:
             return await self._attempts.spend(piece, message, context)
         call = StageCall(run.record, piece.record, step.target.agent, message, context, piece.item, run.resources)
