@@ -27,6 +27,8 @@ class Column:
     """Where it is narrow, the column with the highest falls away first; 0 stays."""
     least: int = 0
     """Cut down to so many characters before rows get too wide; 0 is never cut."""
+    most: int = 0
+    """Never wider where there is a width at all; 0 is as wide as its longest cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def _widths(columns: Sequence[Column], rows: Sequence[Row], width: int | None) -
             widths[column.name] = max(longest, len(column.name))
     if width is None:
         return widths
+    widths |= {c.name: min(c.most, widths[c.name]) for c in columns if c.most and c.name in widths}
     for column in sorted((c for c in columns if c.drop), key=lambda column: -column.drop):
         if _total(widths) <= width:
             break

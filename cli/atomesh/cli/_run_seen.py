@@ -51,11 +51,13 @@ class Seen:
             self.begun[event.stage.stage] = now
         elif isinstance(event, StageProgress):
             self._done[event.stage.stage] = event.done
-        elif isinstance(event, AttemptFailed):
+        elif isinstance(event, AttemptFailed) and event.retry_in is not None:
             place = f"item {event.attempt.item}, " if event.attempt.item is not None else ""
             self.waits[event.stage.stage] = (
                 f"{place}attempt {event.attempt.number} {event.attempt.outcome}{_again(event)}"
             )
+        elif isinstance(event, AttemptFailed):
+            self.waits.pop(event.stage.stage, None)  # its error says more
         elif isinstance(event, StageEnded):
             self.waits.pop(event.stage.stage, None)
         elif isinstance(event, RunEnded):
@@ -75,14 +77,16 @@ class Seen:
         done = stage.items if stage.status in _WELL else self._done.get(stage.stage, 0)
         return items_told(stage.items, done, stage.items_skipped)
 
+    def instead(self, stage: StageRecord) -> str:
+        """Who did it in whose place; empty where nobody had to."""
+        return in_place(stage.fell_back_to, self._agents.get(stage.stage, "")) if stage.status in _WELL else ""
+
     def said(self, stage: StageRecord) -> str:
-        """What there is to say of a stage: what it waits for, who did it, why it is not as it should be."""
+        """What there is to say of a stage: what it waits for, and why it is not as it should be."""
         if stage.status is StageStatus.OMITTED:
             return left_out(stage.reason)
         reason = "" if stage.items_skipped else stage.reason
-        instead = in_place(stage.fell_back_to, self._agents.get(stage.stage, "")) if stage.status in _WELL else ""
-        parts = (self.waits.get(stage.stage, ""), instead, reason, stage.error)
-        return "; ".join(part for part in parts if part)
+        return "; ".join(part for part in (self.waits.get(stage.stage, ""), reason, stage.error) if part)
 
     def line(self, event: Event) -> str:
         """An event in one line; empty where it is not worth one. `take` has taken it."""
@@ -114,8 +118,9 @@ class Seen:
             return f"{stage.stage}: undone"
         if stage.reason.startswith(NOT_UNDONE):
             return f"{stage.stage}: {stage.reason}"
-        told = [f"{stage.status.name.lower()} in {took(stage.seconds)}", self.items(stage), said]
-        return f"{stage.stage}: " + ", ".join(part for part in told if part)
+        ended = f"{stage.stage}: {stage.status.name.lower()} in {took(stage.seconds)}"
+        told = ", ".join(part for part in (ended, self.items(stage), self.instead(stage)) if part)
+        return f"{told}: {said}" if said else told
 
 
 def _again(event: AttemptFailed) -> str:

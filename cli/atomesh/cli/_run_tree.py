@@ -38,8 +38,8 @@ _MARKS = {
 _FIRST = (StageStatus.RUNNING, StageStatus.FAILED)
 """In sight whatever else is not."""
 _NEXT = (StageStatus.SKIPPED, StageStatus.CANCELLED, StageStatus.COMPENSATED)
-_NAME = 24  # columns; a longer id is cut, so that times stand below each other
-_AGENT = 20
+_NAME, _AGENT = 24, 20  # columns; longer ones are cut, so that times stand below each other
+_NARROW = 100  # columns of a terminal in which they are cut to three quarters of that
 _TIME = 9  # `12 m 34 s`
 _GUIDE = 4  # what the tree puts before each row
 
@@ -75,8 +75,9 @@ class _Rows:
 
     def __init__(self, seen: Seen, now: float, run: RunRecord, width: int) -> None:
         self._seen, self._now, self._width = seen, now, width
-        self._name = min(_NAME, max((cell(_name(stage)).cell_len for stage in run.stages), default=0))
-        self._agent = min(_AGENT, max((cell(stage.agent).cell_len for stage in run.stages), default=0))
+        share = 0.75 if width < _NARROW else 1
+        self._name = min(int(_NAME * share), max((cell(_name(stage)).cell_len for stage in run.stages), default=0))
+        self._agent = min(int(_AGENT * share), max((cell(stage.agent).cell_len for stage in run.stages), default=0))
 
     def text(self, stage: StageRecord) -> Text:
         """One stage: a line, and another one for what does not fit into it."""
@@ -86,13 +87,18 @@ class _Rows:
         row.append_text(_padded(cell(_name(stage), style), self._name))
         row.append(f" {self._seconds(stage):>{_TIME}}  ", style="dim")
         row.append_text(_padded(cell(stage.agent, "dim"), self._agent))
-        if items := self._seen.items(stage):
-            row.append(f"  {items}")
-        if said := self._seen.said(stage):
-            text = cell(said, "dim" if stage.status is StageStatus.OMITTED else "yellow")
-            fits = row.cell_len + 2 + text.cell_len <= self._width
-            row.append("  " if fits else "\n    ").append_text(text if fits else cut(text, self._width - 4))
+        more = self._more(stage)
+        while more and row.cell_len + 2 + more[0].cell_len <= self._width:
+            row.append("  ").append_text(more.pop(0))
+        if more:
+            row.append("\n    ").append_text(cut(Text("  ").join(more), self._width - 4))
         return row
+
+    def _more(self, stage: StageRecord) -> list[Text]:
+        """What stands behind a row's columns."""
+        said = "; ".join(part for part in (self._seen.instead(stage), self._seen.said(stage)) if part)
+        style = "dim" if stage.status is StageStatus.OMITTED else "yellow"
+        return [cell(part, each) for part, each in ((self._seen.items(stage), ""), (said, style)) if part]
 
     def _seconds(self, stage: StageRecord) -> str:
         if stage.status is StageStatus.RUNNING:

@@ -11,7 +11,7 @@ from atomesh.cli._output import cell, counted
 from atomesh.cli._rows import Column, Row, cut, laid_out, wrapped
 from atomesh.cli._run_data import standing
 from atomesh.cli._run_tree import STYLES
-from atomesh.cli._run_words import gone, in_place, items_told, left_out, short, took, what_next, whose
+from atomesh.cli._run_words import gone, in_place, left_out, short, took, what_next, whose
 from atomesh.cli._tables import ago
 from atomesh.core.times import from_duration, from_timestamp
 from atomesh.pipelines import StageStatus
@@ -30,7 +30,7 @@ _RUN = (
     Column("took", right=True),
 )
 _STAGE = (
-    Column("stage", least=12),
+    Column("stage", least=12, most=28),
     Column("status"),
     Column("items"),
     Column("agent", drop=1, least=8),
@@ -65,9 +65,8 @@ def run_lines(run: pipeline_pb2.Run, now: float, width: int | None) -> list[Text
     lines = [line for text in _head(run, now) for line in wrapped(text, width)]
     if run.stages:
         return [*lines, Text(), *laid_out(_STAGE, [_stage_row(stage) for stage in run.stages], width)]
-    if run.HasField("ended_at"):
-        return [*lines, *wrapped(Text("nothing is known of its stages: they were not written"), width)]
-    return [*lines, *wrapped(Text("nothing is known of its stages: a run's are written when it ends"), width)]
+    why = "they were not written" if run.HasField("ended_at") else "a run's are written when it ends"
+    return [*lines, *wrapped(Text(f"nothing is known of its stages: {why}"), width)]
 
 
 def interruption(run: pipeline_pb2.Run) -> str:
@@ -80,11 +79,11 @@ def _head(run: pipeline_pb2.Run, now: float) -> Iterator[Text]:
     yield cell(f"run {run.id}: {run.pipeline} {run.version}, ").append_text(cell(status, STYLES.get(status, "")))
     started = from_timestamp(run.started_at)
     at = datetime.datetime.fromtimestamp(started, datetime.UTC).isoformat(" ", "seconds").removesuffix("+00:00")
-    begun = f"started {ago(now - started)}, at {at} UTC"
-    sizes = f"input {counted(run.input_bytes, 'byte')}"
+    begun = f"started {ago(now - started)} ({at} UTC)"
+    sizes = f"{counted(run.input_bytes, 'byte')} in"
     if run.HasField("ended_at"):
         spent = f"took {took(from_duration(run.duration))}"
-        yield cell(f"{begun}, {spent}; {sizes}, output {counted(run.output_bytes, 'byte')}")
+        yield cell(f"{begun}, {spent}; {sizes}, {run.output_bytes} out")
     elif status == "interrupted":
         yield cell(f"{begun}; {sizes}")
         yield cell(interruption(run), "magenta")
@@ -94,6 +93,9 @@ def _head(run: pipeline_pb2.Run, now: float) -> Iterator[Text]:
         spent = " (all attempts used)" if run.error.retries_exhausted else ""
         where = f"failed at {run.error.stage}" if run.error.stage else "failed"
         yield cell(f"{where}: {run.error.type}: {run.error.message}{spent}", "red")
+    for entry in () if run.HasField("error") else run.error_log:
+        if not entry.stage:
+            yield cell(entry.message)
     if run.HasField("summary") and run.stages:
         yield cell(_summary(run.summary))
 
@@ -134,9 +136,12 @@ def _stage_row(stage: pipeline_pb2.StageRun) -> Row:
 
 def _items(stage: pipeline_pb2.StageRun, status: StageStatus) -> str:
     if status in (StageStatus.SUCCESS, StageStatus.SKIPPED, StageStatus.COMPENSATED):
-        return items_told(stage.items, stage.items, stage.items_skipped)
+        well = stage.items - stage.items_skipped
+        return (
+            f"{well} of {stage.items}, {stage.items_skipped} skipped" if stage.items_skipped else str(stage.items or "")
+        )
     # How many of them had ended when it was stopped is not kept.
-    return f"of {counted(stage.items, 'item')}" if stage.items else ""
+    return f"of {stage.items}" if stage.items else ""
 
 
 def _below(stage: pipeline_pb2.StageRun, status: StageStatus) -> Iterator[str]:

@@ -143,7 +143,9 @@ async def _live(owner: str, run_id: str, settings: Settings) -> tuple[Any, bytes
 
 
 def cancel(run_id: RunId, flags: StoreFlags) -> int:
-    """Cancel a run: what it has in flight is cancelled at once; one that was interrupted is ended.
+    """Cancel a run: what it has in flight is cancelled at once.
+
+    A durable one that was interrupted is ended, and cannot be resumed any more.
 
     \b
     atomesh runs cancel 3f2a91bc4f11

@@ -128,6 +128,19 @@ def test_what_is_right_is_told_with_its_types(town: str, here: Here, folder: Pat
     assert "no registry answers" in here("pipeline", "validate", "report.yaml", "--registry", NOBODY).one_line()
 
 
+def test_a_pipeline_that_the_command_line_cannot_run_is_valid_and_says_so(town: str, here: Here, folder: Path) -> None:
+    (folder / "provided.yaml").write_text("name: p\nproviders: [db, cache]\nstages: {a: {agent: text-processor}}\n")
+    for more in ((), ("--offline",)):
+        good = here("pipeline", "validate", "provided.yaml", "--registry", town, *more)
+        assert good.code == 0
+        assert "1 stage" in good.out
+        assert "context providers db, cache, and the command line has none; run it from Python" in good.out
+    (folder / "in.jsonl").write_text(INPUT + "\n")
+    batch = here("batch", "provided.yaml", "--input-file", "in.jsonl", "--output-file", "out.jsonl", "--registry", town)
+    assert batch.code == 2
+    assert "context providers db, cache" in batch.one_line()
+
+
 # -- run --------------------------------------------------------------------------
 
 
@@ -188,6 +201,7 @@ WRONG: dict[tuple[str, ...], tuple[int, str]] = {
     ("away.yaml", "--input", INPUT): (3, "away.yaml: line 3: stages.a.agent: no agent 'nobody-here'"),
     ("report.yaml", "--registry", NOBODY, "--input", INPUT): (4, "no registry answers at 127.0.0.1:1"),
     ("report.yaml", "--input-file", "20mb.json"): (2, "more than 16777216 bytes"),
+    ("provided.yaml", "--input", INPUT): (2, "context provider db, and the command line has none; run it from Python"),
     ("durable.yaml", "--input", INPUT, "--store", "memory"): (2, "outlives its process"),
     ("durable.yaml", "--input", INPUT, "--store", "foreign.db"): (2, "foreign.checkpoints.db"),
 }
@@ -199,6 +213,7 @@ def test_what_cannot_be_run_is_one_line_and_a_code_and_no_run(
 ) -> None:
     (folder / "20mb.json").write_text(json.dumps({"content": "x " * (10 * 1024 * 1024), "operation": "sentiment"}))
     (folder / "away.yaml").write_text("name: away\nstages:\n  a: {agent: nobody-here}\n")
+    (folder / "provided.yaml").write_text("name: p\nproviders: [db]\nstages: {a: {agent: text-processor}}\n")
     (folder / "durable.yaml").write_text("name: d\ndurable: true\nstages: {a: {agent: text-processor}}\n")
     with contextlib.closing(sqlite3.connect(folder / "foreign.checkpoints.db")) as other:
         other.execute("CREATE TABLE songs (title TEXT)")
@@ -245,6 +260,20 @@ def test_a_run_that_fails_says_where_and_why_in_its_last_line(town: str, here: H
     assert json.loads(whole.out)["error"]["type"] == "NO_TICKET"
     assert len(whole.err.splitlines()) == 1
     assert "`atomesh runs status" in whole.err
+
+
+def test_a_run_that_fails_at_no_stage_names_none(town: str, here: Here, folder: Path) -> None:
+    (folder / "empty.yaml").write_text(
+        "name: empty\nstages: {a: {agent: text-processor, input: $input, when: 'false'}}\noutput: $a\n"
+    )
+    ended = here("pipeline", "run", "empty.yaml", "--input", INPUT, "--registry", town, "--run-id", "e")
+    assert ended.code == 2
+    assert ended.err.splitlines()[-1].startswith("error: empty failed: nothing came of "), ended.err
+    assert "a: left out: false is false" in ended.err
+    for shown in (here("runs", "ls").out, here("runs", "status", "e").out):
+        assert "nothing came of" in shown
+        assert " : " not in shown
+        assert "no stage" not in shown
 
 
 def test_an_id_is_given_once(town: str, here: Here, folder: Path) -> None:
@@ -457,6 +486,7 @@ async def test_pipelines_are_served_as_agents_until_they_drain(
         (("away.yaml",), 3, "away.yaml: line 3: stages.a.agent"),
         (("report.yaml", "again.yaml"), 2, "two pipelines here are named report"),
         (("report.yaml", "--workers", "2"), 2, "--workers"),
+        (("report.yaml", "provided.yaml"), 2, "pipeline p takes the context provider db"),
         (("report.yaml", "--registry", NOBODY), 4, "no registry answers"),
     ],
 )
@@ -464,6 +494,7 @@ def test_what_cannot_be_served_is_one_line(
     town: str, here: Here, folder: Path, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     (folder / "again.yaml").write_text(REPORT)
+    (folder / "provided.yaml").write_text("name: p\nproviders: [db]\nstages: {a: {agent: text-processor}}\n")
     (folder / "away.yaml").write_text("name: away\nstages:\n  a: {agent: nobody-here}\n")
     ended = here("pipeline", "serve", "--registry", town, "--log-level", "error", *arguments)
     line = ended.one_line()

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -245,7 +246,62 @@ def test_ctrl_c_leaves_a_durable_run_to_be_resumed(
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert b"Traceback" not in err
+    ended, hint = err.decode().splitlines()[-2:]
+    assert ended.startswith("run c: interrupted in "), "it is not cancelled: it can go on"
+    assert hint == "interrupted: `atomesh runs resume c` goes on with it, `atomesh runs cancel c` ends it"
     assert status(here, "c")["status"] == "interrupted"
+    assert [run["id"] for run in json.loads(here("runs", "ls", "--status", "interrupted", "--json").out)] == ["c"]
+
+
+def test_a_durable_run_that_was_interrupted_can_be_ended_for_good(
+    here: Here, town: str, folder: Path, elsewhere: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    process = elsewhere("lasting", "gone")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert checkpoints(folder) > 0, "its first stage has finished"
+    cancelled = here("runs", "cancel", "gone")
+    assert (cancelled.code, cancelled.out) == (0, "")
+    assert cancelled.err.startswith("cancelled run gone, which was interrupted: its process, pid ")
+    data = status(here, "gone")
+    assert (data["status"], data["pipeline"], data["durable"]) == ("cancelled", "lasting", True)
+    assert data["ended_at"] > data["started_at"]
+    assert "ended by `atomesh runs cancel`" in here("runs", "status", "gone").out
+    assert checkpoints(folder) == 0, "nothing is kept for a run that cannot go on"
+    assert "has ended" in here("runs", "resume", "gone", "--registry", town).one_line()
+    assert here("runs", "cancel", "gone").err == "run gone has ended already: cancelled\n"
+
+
+def checkpoints(folder: Path) -> int:
+    """How many pieces of work the durable runs have kept."""
+    with contextlib.closing(sqlite3.connect(state(folder).with_name("pipelines.checkpoints.db"))) as database:
+        (count,) = database.execute("SELECT count(*) FROM workflow_status").fetchone()
+    return int(count)
+
+
+def state(folder: Path) -> Path:
+    return folder / ".local" / "state" / "atomesh" / "pipelines.db"
+
+
+def test_any_beginning_of_an_id_that_no_other_has_will_do(town: str, here: Here, folder: Path) -> None:
+    for run_id in ("report-1", "report-2", "Report-3"):
+        here("pipeline", "run", "good.yaml", "--input", INPUT, "--registry", town, "--run-id", run_id)
+    here("pipeline", "run", "good.yaml", "--input", INPUT, "--registry", town)
+    assert status(here, "R")["id"] == "Report-3", "a capital letter is another one"
+    shown = here("runs", "ls").out.splitlines()[1].split()[0]
+    assert len(shown) == 12, "what was made up is shown short"
+    whole = status(here, shown)["id"]
+    assert len(whole) == 32
+    assert whole.startswith(shown)
+    assert here("runs", "cancel", shown[:6]).err == f"run {whole} has ended already: success\n"
+    assert f"run {whole} has ended" in here("runs", "resume", shown[:6], "--registry", town).one_line()
+    for verb in (("status",), ("cancel",), ("resume", "--registry", town)):
+        several = here("runs", verb[0], "rep", *verb[1:])
+        assert several.code == 2
+        assert several.one_line() == "error: 'rep' begins 2 runs (report-1, report-2); write more of it"
+    assert status(here, "report-1")["id"] == "report-1"
+    for nothing in ("reportx", "", "%", "report_"):
+        assert here("runs", "status", nothing).code == 3, "no character stands for others"
 
 
 def test_a_run_of_another_machine_is_cancelled_there(here: Here, folder: Path) -> None:

@@ -21,6 +21,11 @@ from atomesh.pipelines.batch import Progress
 IN = ("--input-file", "in.jsonl")
 
 
+def test_the_help_says_what_a_target_may_be(atomesh: Callable[..., Any]) -> None:
+    said = " ".join(atomesh("batch", "--help").out.split())
+    assert "An agent, a pipeline's file, or a stored pipeline" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

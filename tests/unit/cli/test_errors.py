@@ -14,6 +14,7 @@ from atomesh.core.errors import Origin
     [
         (errors.InvalidInput("x"), ExitCode.USAGE),
         (errors.WrongType("x"), ExitCode.USAGE),
+        (errors.MessageTooLarge("x"), ExitCode.USAGE),
         (errors.Unauthenticated("x"), ExitCode.USAGE),
         (errors.UnknownAgent("x"), ExitCode.NOT_FOUND),
         (errors.NoEndpoint("x"), ExitCode.UNAVAILABLE),
@@ -30,6 +31,12 @@ from atomesh.core.errors import Origin
 )
 def test_each_error_has_its_exit_code(error: BaseException, code: ExitCode) -> None:
     assert explain(error)[1] is code
+
+
+def test_a_failed_run_of_a_served_pipeline_is_told_by_its_message_alone() -> None:
+    trace = {"run_id": "r", "failed_stage": "b", "stages": ["a success 3 ms", "b failed 2 ms"]}
+    failed = errors.AgentFailed("stage b of report failed: no such ticket (run r)", reason="RUN_FAILED", details=trace)
+    assert explain(failed)[0] == "stage b of report failed: no such ticket (run r)", "its record has all the rest"
 
 
 def test_an_agents_own_error_arrives_with_details_place_and_request() -> None:

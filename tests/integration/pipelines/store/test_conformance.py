@@ -66,6 +66,16 @@ async def ids(store: RunStore, **asked: Any) -> list[str]:
     return [found.id for found in await store.list_runs(**asked)]
 
 
+async def test_runs_are_found_by_the_beginning_of_their_ids(opened: Opened) -> None:
+    async with opened() as store:
+        await kept(store, *(run(name) for name in ("ab1", "ab2", "AB3", "a_4", "b5")))
+        assert await store.find_runs("ab") == ["ab1", "ab2"], "case matters"
+        assert await store.find_runs("a_") == ["a_4"], "no character stands for others"
+        assert await store.find_runs("ab1") == ["ab1"]
+        assert await store.find_runs("%") == await store.find_runs("ab11") == []
+        assert len(await store.find_runs("", 2)) == 2
+
+
 async def test_a_run_is_read_as_it_ended(opened: Opened) -> None:
     output = text_pb2.TextInput(content="the output")
     record = run(
