@@ -40,6 +40,19 @@ class Slow(Agent[TextInput, TextOutput]):
         raise AssertionError("it is cancelled")
 
 
+async def begun(slow: Slow, process: asyncio.subprocess.Process) -> None:
+    """Returns once the run is in its second stage; says why where it ended before."""
+    waits = [asyncio.create_task(slow.began.wait()), asyncio.create_task(process.wait())]
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        assert slow.began.is_set(), (await process.communicate())[1].decode()
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
 async def test_with_tls_whoever_has_no_certificate_runs_and_cancels_too(
     atomesh: Any, verb: Any, certificate: Callable[..., tuple[str, str]], home: Path
 ) -> None:
@@ -57,7 +70,7 @@ async def test_with_tls_whoever_has_no_certificate_runs_and_cancels_too(
             await asyncio.wait_for(server.registered.wait(), PATIENCE)
             run = ("pipeline", "run", str(home / "waits.yaml"), "--input", INPUT, "--run-id", "t", *at)
             async with verb(*run, "--token-file", str(home / "token")) as process:
-                await asyncio.wait_for(slow.began.wait(), PATIENCE)
+                await begun(slow, process)
                 shown = await atomesh("runs", "status", "t", "--json", *own, str(home / "token"))
                 assert [stage["status"] for stage in json.loads(shown.out)["stages"]] == ["success", "running"]
                 stranger = await atomesh("runs", "cancel", "t", *own, str(home / "wrong"))
