@@ -1,21 +1,13 @@
-"""Runs plans: stages as soon as what they need is there, one deadline over all, a record of everything.
-
-A run whose stages follow one another is one task, its caller's; only branches
-that run side by side are tasks of their own.
-"""
+"""Runs plans: one deadline over all stages, a record of everything, and an end for every run."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-import json
 import logging
 import random
-import re
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,7 +16,7 @@ from google.protobuf.message import Message
 from atomesh.balancer import Client
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
-from atomesh.core.context import Context, current_scope, new_request_id
+from atomesh.core.context import Context
 from atomesh.core.contract import known_class
 from atomesh.core.errors import AtomeshError
 from atomesh.pipelines.checkpoints import Checkpoints
@@ -39,25 +31,22 @@ from atomesh.pipelines.errors import (
 )
 from atomesh.pipelines.events import Event, Listener, RunEnded, RunStarted
 from atomesh.pipelines.metrics import PipelineMetrics
-from atomesh.pipelines.middleware import Middleware, Provider, RunObserver, authored
-from atomesh.pipelines.plan import Plan, Step
-from atomesh.pipelines.record import Failure, RunRecord, RunStatus, StageRecord, StageStatus, packed
+from atomesh.pipelines.middleware import Middleware, Provider, RunObserver
+from atomesh.pipelines.opening import is_run_id, open_run
+from atomesh.pipelines.plan import Plan
+from atomesh.pipelines.providers import provide
+from atomesh.pipelines.record import Failure, RunRecord, RunStatus, StageStatus, packed
 from atomesh.pipelines.running import Outcome, Run
+from atomesh.pipelines.schedule import run_stages
 from atomesh.pipelines.stage import Stages
 from atomesh.pipelines.store.base import Resumption, RunStore
 
 log = logging.getLogger("atomesh.pipelines")
 
-_MAX_CONTEXT_VALUE = 4096  # bytes, as context.proto says
-_RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")  # as pipeline.proto says
-_NEVER = 1e9  # seconds
 _LAST_SECONDS = 0.05
 """Whoever leaves within the last of the time that he gave was out of it: his own
 clock began before ours, by the way from him to here. Half may be too little
 for a busy machine; at ten times a cancellation is taken for it."""
-_UNDOING = 0.2
-"""Part of a caller's time that is kept for undoing. A tenth of half a minute is little
-for a call or two; with two fifths of it, stages fail that would have gone well."""
 
 
 class Runner:
@@ -222,46 +211,18 @@ class Runner:
     # -- a run's way ---------------------------------------------------------
 
     def _new(self, plan: Plan, input: Message, timeout: float | None, context: Context | None, run_id: str) -> Run:
-        taken = plan.contract.input
-        if not isinstance(input, taken):
-            input = _converted(plan, input)
-        if timeout is not None and not 0 < timeout < _NEVER:  # nor is NaN
-            raise errors.InvalidArgument(f"timeout {timeout!r} s is not a number of seconds above 0 and below 1e9")
-        run_id = run_id or new_request_id()
-        if not _RUN_ID.fullmatch(run_id):
-            raise errors.InvalidArgument(f"run id {run_id!r:.80} is not 1 to 64 of A-Z, a-z, 0-9, _ and -")
-        if run_id in self._runs:
-            raise RunExists(f"run {run_id} is under way already; give each run an id of its own")
-        now, scope = self._clock.now(), current_scope()
-        deadline = now + (plan.spec.timeout if timeout is None else timeout)
-        if scope is not None:
-            # An execution is cut off at its deadline; what is to be undone is undone before.
-            cut_off = scope.deadline - _kept_for_undoing(plan, scope.deadline - now)
-            deadline = cut_off if timeout is None else min(deadline, cut_off)
-            context = context or scope.child()
-        wall = self._clock.wall()
-        context = (context or Context.begun(wall)).with_request_id()
-        key = context.idempotency_key or run_id
-        if context.idempotency_key:  # which names the run; each of its calls is another piece of work
-            context = replace(context, idempotency_key="")
-        if plan.spec.context:
-            context = replace(context, metadata={**context.metadata, **_travelling(plan.spec.context)})
-        records = [StageRecord(step.id, step.target.agent, step.spec.name) for step in plan.steps]
-        stages = {record.stage: record for record in records}
-        if not plan.sequential:
-            records.sort(key=lambda record: plan.order[record.stage])
-        record = RunRecord(run_id, plan.name, plan.spec.version, wall, records)
-        record.input_bytes, record.owner, record.durable = input.ByteSize(), self.owner, plan.spec.durable
-        record.types = plan.types
-        record.request_id, record.user_id = context.request_id, context.user_id
-        series = self.metrics.of(plan.name)
-        values = {"input": input}
-        return Run(plan, record, context, deadline, series, values, stages, key, observers=self._observers)
+        run = open_run(
+            plan, input, run_id=run_id, timeout=timeout, context=context, clock=self._clock, metrics=self.metrics
+        )
+        if run.record.id in self._runs:
+            raise RunExists(f"run {run.record.id} is under way already; give each run an id of its own")
+        run.record.owner, run.observers = self.owner, self._observers
+        return run
 
     async def _check_free(self, store: RunStore, run_id: str) -> None:
         """Lets an id pass that somebody gave. A store that is away stops no run, and cannot tell."""
         with contextlib.suppress(UnknownRun, StoreUnavailable):
-            if _RUN_ID.fullmatch(run_id) and run_id not in self._runs:
+            if is_run_id(run_id) and run_id not in self._runs:
                 await store.get_run(run_id)
                 raise RunExists(f"there is a run {run_id} already; name another, or leave the id out")
 
@@ -301,8 +262,8 @@ class Runner:
             run.tell(RunStarted(record))
         try:
             if run.plan.spec.providers:
-                await self._provide(run)
-            await self._all(run)
+                await provide(run, self._providers, self._clock)
+            await run_stages(self._stages, run)
             record.output = output = run.plan.output(run.values)
             if output is None:
                 raise errors.InvalidArgument("nothing came of the stage that the output is of; give it a default")
@@ -369,51 +330,6 @@ class Runner:
         except StoreUnavailable as error:
             log.warning("the checkpoints of run %s stay, though it has ended: %s", run_id, error)
 
-    async def _all(self, run: Run) -> None:
-        """Runs every stage, each when what it needs has ended."""
-        try:
-            if run.plan.sequential:
-                for step in run.plan.steps:
-                    await self._stages.run(run, step)
-            else:
-                await self._branches(run)
-        except AtomeshError as error:
-            failed = next((s for s in run.plan.steps if run.stages[s.id].status is StageStatus.FAILED), None)
-            if failed is not None and failed.spec.on_error == "compensate":
-                if failed.undo is not None and error.executed is not False:
-                    run.stages[failed.id].reason = "it may have run, and is not undone: nobody knows how far it came"
-                for step in reversed(run.finished):
-                    await self._stages.undo(run, step)
-            raise
-
-    async def _branches(self, run: Run) -> None:
-        waiting = {step.id: set(step.needs) for step in run.plan.steps}
-        steps = {step.id: step for step in run.plan.steps}
-        running: dict[asyncio.Task[None], Step] = {}
-        try:
-            while waiting or running:
-                ready = [steps[name] for name, needs in waiting.items() if not needs]
-                for step in ready:
-                    del waiting[step.id]
-                if len(ready) == 1 and not running:
-                    await self._stages.run(run, ready[0])
-                    ended = ready
-                else:
-                    for step in ready:
-                        task = asyncio.create_task(self._stages.run(run, step), name=f"stage {step.id}")
-                        running[task] = step
-                    await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    done = [task for task in running if task.done()]  # in order, so that a run ends the same each time
-                    ended = [running.pop(task) for task in done]
-                    for task in done:
-                        task.result()
-                for needs in waiting.values():
-                    needs.difference_update(step.id for step in ended)
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-
     def _blame(self, run: Run, error: AtomeshError) -> None:
         record = run.record
         record.status = RunStatus.FAILED
@@ -425,66 +341,6 @@ class Runner:
         record.failure = Failure(name, error.reason, str(error), spent)
         if stage is None or not stage.attempts:
             run.note(self._clock.wall(), name, 0, error)
-
-    async def _provide(self, run: Run) -> None:
-        """What the declared providers give: what can travel goes into the context, the rest stays."""
-        travelling: dict[str, Any] = {}
-        resources: dict[str, Any] = {}
-        for name in run.plan.spec.providers:
-            provider = self._providers.get(name)
-            if provider is None:
-                raise errors.InvalidArgument(
-                    f"pipeline {run.plan.name} declares the context provider {name!r}, which the runner was not given; "
-                    f"make it Runner(mesh, providers={{{name!r}: ...}})"
-                )
-            left = run.deadline - self._clock.now()
-            value = await authored(f"context provider {name}", _given(provider, run.record), left)
-            (travelling if isinstance(value, str | int | float | bool | list | dict) else resources)[name] = value
-        run.context = replace(run.context, metadata={**run.context.metadata, **_travelling(travelling)})
-        run.resources = resources
-
-
-async def _given(provider: Provider, run: RunRecord) -> Any:
-    """What a provider gives, whether it is an `async def` or a plain one."""
-    value = provider.provide(run)
-    return await value if inspect.isawaitable(value) else value
-
-
-def _kept_for_undoing(plan: Plan, left: float) -> float:
-    """Seconds of those that are left in which no stage may run any more, where a failure is to be undone."""
-    if not any(step.spec.on_error == "compensate" for step in plan.steps):
-        return 0.0
-    return min(sum(step.undo.timeout for step in plan.steps if step.undo is not None), left * _UNDOING)
-
-
-def _travelling(values: Mapping[str, Any]) -> dict[str, str]:
-    """Values as context metadata: text as it is, the rest as JSON.
-
-    Raises:
-        InvalidArgument: one is no JSON, or too long.
-    """
-    said: dict[str, str] = {}
-    for name, value in values.items():
-        try:
-            said[name] = text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        except (TypeError, ValueError) as error:
-            raise errors.InvalidArgument(f"context value {name!r:.80} cannot travel: {error}") from None
-        if len(text.encode("utf-8", "replace")) > _MAX_CONTEXT_VALUE:
-            raise errors.InvalidArgument(f"context value {name!r:.80} has more than {_MAX_CONTEXT_VALUE} bytes")
-    return said
-
-
-def _converted(plan: Plan, given: Message) -> Message:
-    """An input in the plan's own class of its type.
-
-    Raises:
-        WrongType: it is of another type.
-    """
-    wanted = plan.contract.input_type
-    name = given.DESCRIPTOR.full_name if isinstance(given, Message) else f"a {type(given).__name__}"
-    if name != wanted:
-        raise errors.WrongType(f"pipeline {plan.name} takes {wanted}, not {name}")
-    return plan.contract.input.FromString(given.SerializeToString())
 
 
 def _ours(output: Message) -> Message:

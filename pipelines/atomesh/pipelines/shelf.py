@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from atomesh.balancer import Client
@@ -49,7 +50,7 @@ class Shelf:
 
     async def of_text(self, text: str, name: str = "") -> Plan:
         """The plan of a pipeline's text. Raises as `plan_pipeline`."""
-        spec, source = read_pipeline(text, name)
+        spec, source = await asyncio.to_thread(read_pipeline, text, name)  # megabytes of YAML take seconds
         return await plan_pipeline(self._mesh, spec, source, choose=self._choose)
 
     async def of_json(self, text: str) -> Plan:
@@ -73,7 +74,7 @@ class Shelf:
         Raises:
             PipelineInvalid: it is none. Whether its agents are there is asked when it runs.
         """
-        pipeline = stored(text, "", self._clock.wall())
+        pipeline = await asyncio.to_thread(stored, text, "", self._clock.wall())
         await self._store.put_pipeline(pipeline)
         return pipeline
 
