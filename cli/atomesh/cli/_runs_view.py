@@ -20,7 +20,7 @@ from atomesh.v1 import pipeline_pb2
 _LIST_ERROR = 200  # characters of an error in a list: two lines; `runs status` has all of it
 _ATTEMPTS = 20
 """Failed attempts of one stage that are shown. A stage that maps keeps a hundred, which --json has."""
-_SHARES = 5  # stages that took longest
+_SHARES, _SHARE = 5, 0.01  # stages that took longest, and what is not worth a word
 
 _RUN = (
     Column("run"),
@@ -30,7 +30,7 @@ _RUN = (
     Column("took", right=True),
 )
 _STAGE = (
-    Column("stage", least=12, most=28),
+    Column("stage", least=12, most=24),
     Column("status"),
     Column("items"),
     Column("agent", drop=1, least=8),
@@ -104,11 +104,8 @@ def _summary(summary: pipeline_pb2.RunSummary) -> str:
     mean, least, most = (took(from_duration(part)) for part in (summary.average, summary.min, summary.max))
     told = f"{counted(summary.stages, 'stage')}, {summary.successes} went well, {summary.failures} failed"
     shares = sorted(summary.shares.items(), key=lambda share: (-share[1], share[0]))
-    if len(shares) < 2:
-        return told
-    longest = ", ".join(f"{name} {share:.0%}" for name, share in shares[:_SHARES])
-    more = f", {len(shares) - _SHARES} more" if len(shares) > _SHARES else ""
-    return f"{told}; one took {mean} in the mean, {least} to {most}: {longest}{more}"
+    longest = ", ".join(f"{name} {share:.0%}" for name, share in shares[:_SHARES] if share >= _SHARE)
+    return f"{told}; one took {mean} in the mean, {least} to {most}: {longest}" if len(shares) > 1 else told
 
 
 def _error(run: pipeline_pb2.Run) -> str:
