@@ -162,7 +162,11 @@ def test_a_run_is_seen_and_cancelled_from_another_terminal(
 
 
 def test_a_run_whose_process_was_killed_was_interrupted(
-    here: Here, town: str, folder: Path, elsewhere: Callable[..., subprocess.Popen[bytes]]
+    here: Here,
+    town: str,
+    folder: Path,
+    elsewhere: Callable[..., subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     process = elsewhere("waits", "k")
     process.send_signal(signal.SIGKILL)
@@ -171,6 +175,12 @@ def test_a_run_whose_process_was_killed_was_interrupted(
     assert "interrupted" in here("runs", "ls").out
     assert [run["id"] for run in json.loads(here("runs", "ls", "--status", "interrupted", "--json").out)] == ["k"]
     assert here("runs", "ls", "--status", "running", "--json").out == "[]\n", "it runs no more"
+
+    def ask(*_: Any, **__: Any) -> None:
+        raise AssertionError("whoever has the address of a process that is gone is another one")
+
+    monkeypatch.setattr("atomesh.cli.runs.ask", ask)
+    assert status(here, "k")["status"] == "interrupted"
     cancelled = here("runs", "cancel", "k")
     assert (cancelled.code, cancelled.out) == (0, ""), "it does not run: what was wanted is so"
     assert re.fullmatch(r"nothing of run k runs any more: its process, pid \d+ on \S+, is gone\n", cancelled.err)

@@ -30,7 +30,8 @@ MADE_UP = "3f2a91bc4f1104d5a9c2f1e07b6d8a35"
 
 
 def stage(name: str = "a", **fields: Any) -> StageRecord:
-    return StageRecord(name, **{"agent": "opener", "started_at": 1.0, "seconds": 0.0123} | fields)
+    given: dict[str, Any] = {"agent": "opener", "started_at": 1.0, "seconds": 0.0123} | fields
+    return StageRecord(name, **given)
 
 
 def run(*stages: StageRecord, **fields: Any) -> RunRecord:

@@ -29,13 +29,20 @@ def run(*stages: StageRecord, status: RunStatus = RunStatus.SUCCESS, **fields: A
 
 
 def stage(name: str = "summary", **fields: Any) -> StageRecord:
-    given = {"agent": "text-processor", "status": StageStatus.SUCCESS, "started_at": STARTED, "seconds": 0.0123}
-    return StageRecord(name, **given | {"endpoint": "127.0.0.1:40123", "attempt_count": 1} | fields)
+    given: dict[str, Any] = {
+        "agent": "text-processor",
+        "status": StageStatus.SUCCESS,
+        "started_at": STARTED,
+        "seconds": 0.0123,
+    }
+    given |= {"endpoint": "127.0.0.1:40123", "attempt_count": 1} | fields
+    return StageRecord(name, **given)
 
 
 def attempt(number: int = 1, **fields: Any) -> AttemptRecord:
-    given = {"agent": "text-processor", "outcome": "BAD_WORDS", "error": LONG, "seconds": 0.002}
-    return AttemptRecord(number, started_at=STARTED, **given | {"endpoint": "127.0.0.1:40123"} | fields)
+    given: dict[str, Any] = {"agent": "text-processor", "outcome": "BAD_WORDS", "error": LONG, "seconds": 0.002}
+    given |= {"endpoint": "127.0.0.1:40123"} | fields
+    return AttemptRecord(number, started_at=STARTED, **given)
 
 
 def listed(*runs: pipeline_pb2.Run, width: int | None = 80) -> list[str]:
@@ -46,7 +53,10 @@ def shown(one: pipeline_pb2.Run, width: int | None = 80) -> list[str]:
     return [line.plain.rstrip() for line in run_lines(one, NOW, width)]
 
 
-FAILED = {"status": RunStatus.FAILED, "failure": Failure("mood", "BAD_WORDS", LONG, retries_exhausted=True)}
+FAILED: dict[str, Any] = {
+    "status": RunStatus.FAILED,
+    "failure": Failure("mood", "BAD_WORDS", LONG, retries_exhausted=True),
+}
 
 
 def test_a_run_is_one_line_with_a_short_id_and_an_age() -> None:
