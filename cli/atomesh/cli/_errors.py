@@ -93,6 +93,8 @@ def code_of(error: BaseException) -> ExitCode:
     """The exit code that an error of the mesh stands for."""
     from atomesh.core import errors
 
+    if isinstance(error, errors.MessageTooLarge) and error.executed:
+        return ExitCode.FAILED  # it is the agent's output
     table = (
         (errors.DeadlineExceeded, ExitCode.DEADLINE),
         (errors.Cancelled, ExitCode.FAILED),

@@ -15,6 +15,7 @@ from atomesh.core.errors import Origin
         (errors.InvalidInput("x"), ExitCode.USAGE),
         (errors.WrongType("x"), ExitCode.USAGE),
         (errors.MessageTooLarge("x"), ExitCode.USAGE),
+        (errors.MessageTooLarge("an output", executed=True), ExitCode.FAILED),
         (errors.Unauthenticated("x"), ExitCode.USAGE),
         (errors.UnknownAgent("x"), ExitCode.NOT_FOUND),
         (errors.NoEndpoint("x"), ExitCode.UNAVAILABLE),
