@@ -302,14 +302,10 @@ class _Runner:
             raise
 
     def _plain(self, execution: Execution) -> Context:
-        """The context of a call that has a request id and a timestamp at most, as most have."""
-        raw = execution.request_id
-        if len(raw) > _AT_A_GLANCE:
-            raise InvalidArgument(f"invalid context: request_id has {len(raw)} bytes; at most {_AT_A_GLANCE}")
-        try:
-            context = Context(raw.decode())
-        except UnicodeDecodeError:
-            raise InvalidArgument("invalid context: request_id is not UTF-8") from None
+        """The context of a call that has a request id, a key and a timestamp at most, as most have."""
+        context = Context(_text("request_id", execution.request_id))
+        if execution.key:
+            context.idempotency_key = _text("idempotency_key", execution.key)
         if execution.timestamp_us:
             context.timestamp = min(execution.timestamp_us / 1e6, float(YEAR_10000 - 1))
         return context
@@ -346,3 +342,17 @@ class _Runner:
     def _status(self, error: AtomeshError, request_id: str) -> bytes:
         serialized: bytes = to_status(self._served.with_origin(error, request_id)).SerializeToString()
         return serialized
+
+
+def _text(field: str, raw: bytes) -> str:
+    """A field of a context that came by itself.
+
+    Raises:
+        InvalidArgument: it is too long, or no UTF-8.
+    """
+    if len(raw) > _AT_A_GLANCE:
+        raise InvalidArgument(f"invalid context: {field} has {len(raw)} bytes; at most {_AT_A_GLANCE}")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise InvalidArgument(f"invalid context: {field} is not UTF-8") from None

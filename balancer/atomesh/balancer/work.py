@@ -24,7 +24,18 @@ _ROOM = 64 * 1024  # what surrounds an input: context, names and framing
 class Work:
     """One call's input and context."""
 
-    __slots__ = ("_context", "_request", "agent", "context", "input", "request_id", "timestamp_us", "type_name")
+    __slots__ = (
+        "_context",
+        "_plain",
+        "_request",
+        "agent",
+        "context",
+        "input",
+        "key",
+        "request_id",
+        "timestamp_us",
+        "type_name",
+    )
 
     def __init__(self, agent: str, context: Context, input: Message) -> None:
         """Serializes the input.
@@ -41,8 +52,10 @@ class Work:
         self.timestamp_us = int(wall * 1e6) if wall is not None and 0 < wall < YEAR_10000 else 0
         self._context = context_pb2.Context()
         self._request: agent_pb2.ExecuteRequest | None = None
-        if context.is_plain:
+        self._plain = context.is_plain
+        if self._plain:
             self.request_id = context.request_id.encode()
+            self.key = context.idempotency_key.encode() if context.idempotency_key else b""
         else:
             self._write_context()
         if len(self.input) > MAX_MESSAGE_BYTES - _ROOM:
@@ -53,12 +66,12 @@ class Work:
 
     @property
     def rest(self) -> bytes:
-        """The serialized context where it has more than a request id and a timestamp; else empty."""
-        return b"" if self.context.is_plain else self._context.SerializeToString()
+        """The serialized context where it has more than a request id, a key and a timestamp; else empty."""
+        return b"" if self._plain else self._context.SerializeToString()
 
     def _write_context(self) -> None:
         self.context.write(self._context)
-        self.request_id = b""
+        self.request_id = self.key = b""
         if (size := self._context.ByteSize()) > _MAX_CONTEXT:
             raise errors.InvalidArgument(f"the context is {size} bytes; at most {_MAX_CONTEXT} can be sent")
 
@@ -66,7 +79,7 @@ class Work:
     def request(self) -> agent_pb2.ExecuteRequest:
         """What a unary Execute takes."""
         if self._request is None:
-            if self.context.is_plain:
+            if self._plain:
                 self.context.write(self._context)
             # A mesh client holds its calls itself: an endpoint that is full should say so at once.
             self._request = agent_pb2.ExecuteRequest(

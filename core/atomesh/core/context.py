@@ -25,7 +25,7 @@ MAX_HOPS = 32
 """Agents deep. Half would still do for every plan we know; twice only delays
 the end of an endless one."""
 
-_MAX_REQUEST_ID = 128  # bytes, as context.proto says
+_SHORT = 128  # bytes of a request id and of a key, as context.proto says
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _names = random.Random()  # seeded by the system; processes are spawned, never forked with it
 
@@ -99,11 +99,10 @@ class Context:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it has a request id that can be sent and perhaps a timestamp, and nothing else: as most do."""
-        return not (
-            self.user_id or self.session_id or self.metadata or self.traceparent or self.idempotency_key or self.via
-        ) and (
-            isinstance(self.request_id, str) and self.request_id.isascii() and len(self.request_id) <= _MAX_REQUEST_ID
+        """Whether it has a request id, and perhaps a key and a timestamp, that can be sent, and no more: as most do."""
+        key = self.idempotency_key
+        return not (self.user_id or self.session_id or self.metadata or self.traceparent or self.via) and (
+            _is_short(self.request_id) and (not key or _is_short(key))
         )
 
     def _unsendable(self) -> str:
@@ -182,6 +181,11 @@ def enter(scope: Scope) -> Iterator[None]:
         yield
     finally:
         SCOPE.reset(token)
+
+
+def _is_short(text: object) -> bool:
+    """Whether it can be sent by itself, without a Context around it."""
+    return isinstance(text, str) and text.isascii() and len(text) <= _SHORT
 
 
 def new_request_id() -> str:

@@ -336,13 +336,14 @@ class MuxCall(google.protobuf.message.Message):
     WAIT_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     TIMESTAMP_US_FIELD_NUMBER: builtins.int
+    IDEMPOTENCY_KEY_FIELD_NUMBER: builtins.int
     id: builtins.int
     """Chosen by the client; never used twice in a stream."""
     input: builtins.bytes
     """The serialized input, or its beginning where there is `more`."""
     context: builtins.bytes
-    """A serialized atomesh.v1.Context, for calls that carry more than the two
-    fields below, which stand for its own then. Unset: those are all.
+    """A serialized atomesh.v1.Context, for calls that carry more than the three
+    fields at the end, which stand for its own then. Unset: those are all.
     """
     timeout_us: builtins.int
     """Microseconds from now that the call may take. Unset: the endpoint's default."""
@@ -376,6 +377,8 @@ class MuxCall(google.protobuf.message.Message):
     """
     timestamp_us: builtins.int
     """The context's timestamp: microseconds since 1970. Unset: not known."""
+    idempotency_key: builtins.bytes
+    """The context's idempotency_key, in UTF-8; at most 128 bytes. Unset: none."""
     def __init__(
         self,
         *,
@@ -391,8 +394,9 @@ class MuxCall(google.protobuf.message.Message):
         wait: builtins.bool = ...,
         request_id: builtins.bytes = ...,
         timestamp_us: builtins.int = ...,
+        idempotency_key: builtins.bytes = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["authorization", b"authorization", "context", b"context", "granted", b"granted", "id", b"id", "input", b"input", "more", b"more", "request_id", b"request_id", "returns", b"returns", "size", b"size", "timeout_us", b"timeout_us", "timestamp_us", b"timestamp_us", "wait", b"wait"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authorization", b"authorization", "context", b"context", "granted", b"granted", "id", b"id", "idempotency_key", b"idempotency_key", "input", b"input", "more", b"more", "request_id", b"request_id", "returns", b"returns", "size", b"size", "timeout_us", b"timeout_us", "timestamp_us", b"timestamp_us", "wait", b"wait"]) -> None: ...
 
 Global___MuxCall: typing_extensions.TypeAlias = MuxCall
 

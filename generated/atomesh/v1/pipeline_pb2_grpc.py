@@ -29,6 +29,8 @@ class PipelineServiceStub(object):
     """PipelineService runs pipelines, knows their runs, keeps what people store,
     and finds plans. A pipeline that is served is an agent as well, under its own
     name: whoever wants the output alone calls that.
+
+    Where calls need a token (`guard_calls`), Run, GetRun and ListRuns need it too.
     """
 
     def __init__(self, channel):
@@ -108,6 +110,8 @@ class PipelineServiceServicer(object):
     """PipelineService runs pipelines, knows their runs, keeps what people store,
     and finds plans. A pipeline that is served is an agent as well, under its own
     name: whoever wants the output alone calls that.
+
+    Where calls need a token (`guard_calls`), Run, GetRun and ListRuns need it too.
     """
 
     def Run(self, request, context):
@@ -292,6 +296,8 @@ class PipelineService(object):
     """PipelineService runs pipelines, knows their runs, keeps what people store,
     and finds plans. A pipeline that is served is an agent as well, under its own
     name: whoever wants the output alone calls that.
+
+    Where calls need a token (`guard_calls`), Run, GetRun and ListRuns need it too.
     """
 
     @staticmethod

@@ -237,6 +237,8 @@ class PipelineServiceStub(typing.Generic[_PipelineServiceRunType, _PipelineServi
     """PipelineService runs pipelines, knows their runs, keeps what people store,
     and finds plans. A pipeline that is served is an agent as well, under its own
     name: whoever wants the output alone calls that.
+
+    Where calls need a token (`guard_calls`), Run, GetRun and ListRuns need it too.
     """
 
     @typing.overload
@@ -468,6 +470,8 @@ class PipelineServiceServicer(metaclass=abc.ABCMeta):
     """PipelineService runs pipelines, knows their runs, keeps what people store,
     and finds plans. A pipeline that is served is an agent as well, under its own
     name: whoever wants the output alone calls that.
+
+    Where calls need a token (`guard_calls`), Run, GetRun and ListRuns need it too.
     """
 
     @abc.abstractmethod

@@ -68,6 +68,22 @@ async def test_a_call_is_the_same_to_its_caller_and_its_agent_with_a_mux_or_with
         assert 0.2 < here.agent.seen[-1].remaining() + (time.perf_counter() - begun) < 0.6, "the deadline goes along"
 
 
+@pytest.mark.parametrize("key", ["run-1/stage", "k" * 128, "ключ", "k" * 127 + "é"])
+@pytest.mark.parametrize("mux", [True, False])
+async def test_a_key_alone_arrives_with_a_mux_or_without(serving: Serving, text: Text, mux: bool, key: str) -> None:
+    async with serving() as here, Client(endpoints=[here.address], mux=mux) as client:
+        await warm(client, text, mux)
+        if len(key.encode()) > 128:
+            with pytest.raises(errors.InvalidArgument, match="idempotency_key"):
+                await client.call(ECHO, text("hello"), context=Context("r", idempotency_key=key))
+            return
+        await client.call(ECHO, text("hello"), context=Context("r", idempotency_key=key, timestamp=1_700_000_000.5))
+        seen = here.agent.seen[-1].context
+        assert (seen.request_id, seen.idempotency_key, seen.timestamp) == ("r", key, 1_700_000_000.5)
+        await client.call(ECHO, text("hello"), context=Context("r"))
+        assert here.agent.seen[-1].context.idempotency_key == ""
+
+
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 300_000, 1_000_000, 3_900_000])
 async def test_outputs_of_any_size_come_whole(serving: Serving, text: Text, size: int) -> None:
     async with serving() as here, Client(endpoints=[here.address]) as client:

@@ -148,6 +148,10 @@ async def test_what_is_wrong_with_one_call_ends_that_call_alone(serving: Serving
                 MuxCall(id=10, input=good, timeout_us=2**64 - 1),
                 MuxCall(id=2**64 - 1, input=good),
                 MuxCall(id=0, input=good),
+                MuxCall(id=11, input=good, request_id=b"r" * 129),
+                MuxCall(id=12, input=good, request_id=b"\xff"),
+                MuxCall(id=13, input=good, idempotency_key=b"k" * 129),
+                MuxCall(id=14, input=good, idempotency_key=b"\xff"),
             ],
             parts=[
                 MuxPart(id=9, data=b"x" * 100),
@@ -155,16 +159,16 @@ async def test_what_is_wrong_with_one_call_ends_that_call_alone(serving: Serving
                 MuxPart(id=1, data=b"?", last=True),
             ],
         )
-        ids = (2, 3, 4, 5, 6, 7, 8, 9, 10, 2**64 - 1, 0)
+        ids = (2, 3, 4, 5, 6, 7, 8, 9, 10, 2**64 - 1, 0, 11, 12, 13, 14)
         await me.until(lambda: all(me.reply(id) for id in ids))
-        for id in (2, 3, 4):
+        for id in (2, 3, 4, 11, 12, 13, 14):
             assert isinstance(me.error(id), errors.InvalidArgument)
             assert "context" in one_line(me.error(id)).lower()
         assert isinstance(me.error(5), errors.WrongType)
         assert isinstance(me.error(6), errors.InvalidInput)
         for id in (8, 9):
             assert isinstance(me.error(id), errors.MessageTooLarge)
-        for id in (2, 3, 4, 5, 6, 8, 9):
+        for id in (2, 3, 4, 5, 6, 8, 9, 11, 12, 13, 14):
             one_line(me.error(id))
             assert me.error(id).executed is False
         for id in (7, 10, 2**64 - 1, 0):

@@ -56,6 +56,7 @@ class Sent:
         "granted",
         "id",
         "input",
+        "key",
         "on_wire",
         "reply",
         "request_id",
@@ -77,6 +78,7 @@ class Sent:
         self.wait = False
         self.authorization = b""
         self.request_id = b""
+        self.key = b""
         self.timestamp_us = 0
         self.on_wire = False
         self.reply: mux_pb2.MuxReply | None = None
@@ -280,6 +282,8 @@ class ClientEnd:
             call.request_id = sent.request_id
             if sent.timestamp_us:
                 call.timestamp_us = sent.timestamp_us
+            if sent.key:
+                call.idempotency_key = sent.key
             if sent.context:
                 call.context = sent.context
             call.timeout_us = max(1, int((sent.deadline - now) * 1e6))
@@ -298,7 +302,8 @@ class ClientEnd:
                 call.authorization = sent.authorization
             sent.input = b""
             small = small or len(input) <= WHOLE_BYTES
-            room -= min(len(input), WHOLE_BYTES) + len(sent.context) + len(sent.authorization) + _CALL_BYTES
+            room -= min(len(input), WHOLE_BYTES) + _CALL_BYTES
+            room -= len(sent.context) + len(sent.authorization) + len(sent.key)
             something = True
         if small:
             self._parts.small(now)

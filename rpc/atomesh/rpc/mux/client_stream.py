@@ -25,12 +25,14 @@ class Payload(Protocol):
 
     input: bytes
     request_id: bytes
+    key: bytes
+    """The idempotency key; empty where there is none."""
     timestamp_us: int
     """Microseconds since 1970; 0 where there is none."""
 
     @property
     def rest(self) -> bytes:
-        """The serialized Context where it has more than these two; else empty."""
+        """The serialized Context where it has more than these three; else empty."""
         ...
 
 
@@ -103,6 +105,8 @@ class ClientStream:
         waiter: asyncio.Future[Any] = asyncio.Future(loop=self._loop)
         sent = self.end.call(work.input, work.rest, deadline, waiter, granted=granted)
         sent.request_id, sent.timestamp_us = work.request_id, work.timestamp_us
+        if work.key:
+            sent.key = work.key
         if returns:
             sent.returns = True
         if wait:

@@ -45,6 +45,7 @@ class Execution:
         "fed_at",
         "id",
         "input",
+        "key",
         "request_id",
         "task",
         "timestamp_us",
@@ -57,6 +58,7 @@ class Execution:
         self.input: bytes = call.input
         self.context: bytes = call.context
         self.request_id: bytes = call.request_id
+        self.key: bytes = call.idempotency_key
         self.timestamp_us: int = call.timestamp_us
         self.authorization: bytes = call.authorization
         self.deadline = deadline
