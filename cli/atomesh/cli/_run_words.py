@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from atomesh.cli._output import counted
-
-if TYPE_CHECKING:
-    from atomesh.pipelines.owner import Owner
 
 _MADE_UP = re.compile(r"[0-9a-f]{32}")
 _MADE_UP_SHOWN = 12
 """Of 32: of a hundred thousand runs, two begin alike once in fifty thousand stores."""
 _NAMED_SHOWN = 32
 _GUARD = "when "
-_GIVEN_UP = "nobody, after "
 
 
 def short(run_id: str) -> str:
@@ -55,16 +50,18 @@ def in_place(fallback: str, first: str) -> str:
 
 def whose(owner: str) -> str:
     """The process of a run, without what only other processes need of it."""
-    from atomesh.pipelines.owner import Owner
+    from atomesh.pipelines.owner import Owner, gave_up
 
-    text = owner.removeprefix(_GIVEN_UP)
-    known: Owner | None = Owner.parse(text)
+    text = gave_up(owner) or owner
+    known = Owner.parse(text)
     return f"pid {known.pid} on {known.host}" if known is not None else text or "an unknown process"
 
 
 def gone(owner: str) -> str:
     """What became of the process of an interrupted run."""
-    return f"{whose(owner)} gave it up" if owner.startswith(_GIVEN_UP) else f"its process, {whose(owner)}, is gone"
+    from atomesh.pipelines.owner import gave_up
+
+    return f"{whose(owner)} gave it up" if gave_up(owner) else f"its process, {whose(owner)}, is gone"
 
 
 def what_next(run_id: str, *, durable: bool) -> str:

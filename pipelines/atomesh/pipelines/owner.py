@@ -73,6 +73,11 @@ def given_up(owner: str) -> str:
     return owner if owner.startswith(_GIVEN_UP) else _GIVEN_UP + owner
 
 
+def gave_up(owner: str) -> str:
+    """Who gave the run up, out of what `given_up` made; empty where nobody did."""
+    return owner.removeprefix(_GIVEN_UP) if owner.startswith(_GIVEN_UP) else ""
+
+
 def owner_gone(owner: str, here: Host) -> bool | None:
     """Whether the process in the text is no more, or gave the run up; None where that cannot be told."""
     if owner.startswith(_GIVEN_UP):
