@@ -107,6 +107,15 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     gc.collect()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    yield
+    # What a file of tests imported late, and caches keep, lives to the end as well.
+    if nextitem is not None and nextitem.path != item.path:
+        gc.collect()
+        gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     test: Callable[..., Any] = pyfuncitem.obj

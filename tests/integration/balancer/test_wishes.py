@@ -87,7 +87,7 @@ async def test_a_session_has_one_endpoint_and_another_when_that_leaves(
 
 
 async def test_wishes_that_mean_nothing_are_refused_when_the_client_is_made() -> None:
-    with pytest.raises(errors.InvalidArgument, match="is not semver"):
+    with pytest.raises(errors.InvalidArgument, match="is no version"):
         Client(versions={"newest": 1})
 
 
