@@ -86,7 +86,11 @@ class Chance:
         return f"{kind} {{{self.some(*choices)}}}"
 
     def text(self, kind: str = "string") -> str:
-        pick, digit = self.rng.choice, lambda: self.rng.randint(0, 4)
+        pick = self.rng.choice
+
+        def digit() -> int:
+            return self.rng.randint(0, 4)
+
         choices = [
             lambda: f"min_len: {digit()}", lambda: f"max_len: {digit()}", lambda: f"len: {digit()}",
             lambda: f"prefix: '{pick(PARTS)}'", lambda: f"suffix: '{pick(PARTS)}'", lambda: f"contains: '{pick(PARTS)}'",
