@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atomesh.cli._errors import CliError, ExitCode, UsageMistake
+from atomesh.cli._compiling import compiling, package_of
+from atomesh.cli._errors import UsageMistake
 
 if TYPE_CHECKING:
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
     from atomesh.core import ContractDescriptor
-
-_PACKAGE = re.compile(r"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
 
 
 def read_contract(file: Path, proto_path: str, types: tuple[str, str, str]) -> ContractDescriptor:
@@ -63,15 +61,15 @@ def _files(file: Path, proto_path: str) -> FileDescriptorSet:
 
 def _root(file: Path, content: bytes) -> Path:
     """Where imports start: the folder above the package's, where the file lies as its package says."""
-    package = _PACKAGE.search(content.decode("utf-8", "replace"))
-    words = package[1].split(".") if package is not None else []
+    package = package_of(content)
+    words = package.split(".") if package else []
     folder = file.resolve().parent
     inside = bool(words) and list(folder.parts[-len(words) :]) == words
     return folder.parents[len(words) - 1] if inside else folder
 
 
 def _compiled(file: Path, root: Path) -> bytes:
-    from atomesh.cli._protoc import CompileError, compile_set, folded
+    from atomesh.cli._protoc import compile_set
 
     try:
         name = file.resolve().relative_to(root.resolve()).as_posix()
@@ -79,11 +77,5 @@ def _compiled(file: Path, root: Path) -> bytes:
         raise UsageMistake(
             f"{file} is not below {root}; give the folder that imports start at as --proto-path"
         ) from None
-    try:
+    with compiling():
         return compile_set(root, name)
-    except CompileError as error:
-        raise CliError(folded(str(error)), ExitCode.USAGE) from None
-    except ModuleNotFoundError as error:
-        raise CliError(
-            f"{error.name} is not installed; pip install grpcio-tools protovalidate", ExitCode.FAILED
-        ) from None

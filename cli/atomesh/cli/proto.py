@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistake
+from atomesh.cli._compiling import compiling, package_of
+from atomesh.cli._errors import EXIT_CODES_HELP, ExitCode, UsageMistake
 from atomesh.cli._output import escape, note, say
-
-_PACKAGE = re.compile(r"^\s*package\s+([\w.]+)\s*;", re.MULTILINE)
 
 
 def app() -> typer.Typer:
@@ -43,20 +41,15 @@ def compile_protos(
     atomesh proto compile protos
     atomesh proto compile protos --out generated
     """
-    from atomesh.cli._protoc import CompileError, compile_tree, folded
+    from atomesh.cli._protoc import compile_tree
 
     source = Path(directory)
     if not source.is_dir():
         raise UsageMistake(f"{directory!r:.200} is no directory; give the one that your .proto files are in")
     target = Path(out) if out is not None else source
     try:
-        written = compile_tree(source, target)
-    except CompileError as error:
-        raise CliError(folded(str(error)), ExitCode.USAGE) from None
-    except ModuleNotFoundError as error:
-        raise CliError(
-            f"{error.name} is not installed; pip install grpcio-tools protovalidate", ExitCode.FAILED
-        ) from None
+        with compiling():
+            written = compile_tree(source, target)
     except OSError as error:
         raise UsageMistake(f"cannot write to {target}: {error.strerror or error}") from None
     for path in written:
@@ -71,11 +64,11 @@ def _misplaced(source: Path) -> list[str]:
     """Files whose package is not their path: what Python imports is the path, and protoc does not say so."""
     found = []
     for proto in sorted(source.rglob("*.proto")):
-        package = _PACKAGE.search(proto.read_text("utf-8", "replace"))
+        package = package_of(proto.read_bytes())
         folder = proto.relative_to(source).parent.as_posix().replace("/", ".")
-        if package is not None and package[1] != ("" if folder == "." else folder):
+        if package and package != ("" if folder == "." else folder):
             found.append(
-                f"{proto}: its package is {package[1]}, its folder below {source} is {folder}; "
+                f"{proto}: its package is {package}, its folder below {source} is {folder}; "
                 "give the folder above the package's, or move it"
             )
     return found

@@ -7,6 +7,7 @@ the time of an execution, and every `Client.call` made in it is a child of it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -127,7 +128,12 @@ class Context:
         return "the context has a field that cannot be sent"
 
     def with_key(self, idempotency_key: str) -> Context:
-        """The same with another idempotency key; for each call of a run, at a third of the price of `replace`."""
+        """The same with another idempotency key; for each call of a run, at a third of the price of `replace`.
+
+        One that cannot be sent by itself goes as its SHA-256: pieces of work may have names of any length.
+        """
+        if not _is_short(idempotency_key):
+            idempotency_key = hashlib.sha256(idempotency_key.encode("utf-8", "surrogatepass")).hexdigest()
         return Context(
             self.request_id,
             self.user_id,

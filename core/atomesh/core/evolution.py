@@ -10,7 +10,7 @@ ones the old for what comes back.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from atomesh.core.compatibility import differences
 from atomesh.core.contract import ContractDescriptor
-from atomesh.core.fits import Breach, rules_fit, structure_fit
+from atomesh.core.fits import Breach, rules_fit
 
 _LIVE, _CHANGED = "the live contract", "the changed one"
 
@@ -63,48 +63,6 @@ def breaks(old: ContractDescriptor, new: ContractDescriptor, consumers: Iterable
         whom = f"{consumer.kind} {consumer.name}"
         found += [Break(consumer.kind, breach, whom) for breach in consumer.breaks(old, new)]
     return tuple(found)
-
-
-def by_fields(sets: Collection[str], reads: Collection[str]) -> Breaking:
-    """What breaks for somebody of whom only the fields are known, as paths from the input and from the output.
-
-    A field of the input breaks it where it sets that field, something in it or
-    all around it, and where the field must be set and it does not. A field that
-    is gone breaks whoever names it.
-    """
-
-    def broken(old: ContractDescriptor, new: ContractDescriptor) -> Iterator[Breach]:
-        was, now = old.load(), new.load()
-        for side, given, taken, giver, used in (
-            ("input", _of(was.input), _of(now.input), _LIVE, sets),
-            ("output", _of(now.output), _of(was.output), _CHANGED, reads),
-        ):
-            changed = taken if side == "input" else given
-            gone = [Breach(path, "it is gone") for path in used if not _has(changed, path)]
-            found = (*structure_fit(given, taken), *rules_fit(given, taken, giver))
-            touched = [breach for breach in found if _touches(breach, used)]
-            yield from _sided(side, taken.full_name, [*gone, *touched])
-
-    return broken
-
-
-def _has(message: Descriptor, path: str) -> bool:
-    """Whether a path leads to a field; what is inside a map or an Any is not looked into."""
-    kind: Descriptor | None = message
-    for name in filter(None, path.split(".")):
-        if kind is None or kind.GetOptions().map_entry or kind.full_name.startswith("google.protobuf."):
-            return True
-        if (field := kind.fields_by_name.get(name)) is None:
-            return False
-        kind = field.message_type
-    return True
-
-
-def _touches(breach: Breach, used: Collection[str]) -> bool:
-    path = breach.field.replace("[]", "").replace("[key]", "").replace("[value]", "")
-    if not path or breach.problem.startswith("it must be set"):
-        return True
-    return any(f"{path}.".startswith(f"{name}.") or f"{name}.".startswith(f"{path}.") for name in used)
 
 
 @functools.lru_cache(maxsize=256)

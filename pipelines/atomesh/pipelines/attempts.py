@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from dataclasses import dataclass
 
@@ -19,8 +18,6 @@ from atomesh.pipelines.plan import Step, Target
 from atomesh.pipelines.policy import Tries, after_failure, attempt_timeout, may_fall_back
 from atomesh.pipelines.record import MAX_ITEM_ATTEMPTS, AttemptRecord, StageRecord, StageStatus
 from atomesh.pipelines.running import Run
-
-_MAX_KEY = 128  # bytes, as context.proto says
 
 
 @dataclass(slots=True)
@@ -71,7 +68,7 @@ class Attempts:
         deadline = self._clock.now() + undoing.timeout * step.attempts
         options = CallOptions(
             timeout=undoing.timeout,
-            context=keyed(run.context, f"{run.key}/{step.id}/undo"),
+            context=run.context.with_key(f"{run.key}/{step.id}/undo"),
             version=undoing.target.version,
         )
         while True:
@@ -165,12 +162,6 @@ class Attempts:
     def _keep(piece: Piece, attempt: AttemptRecord) -> None:
         if piece.item is None or len(piece.record.attempts) < MAX_ITEM_ATTEMPTS:
             piece.record.attempts.append(attempt)
-
-
-def keyed(context: Context, key: str) -> Context:
-    """The context with a key by which an agent can recognise work that it has done already."""
-    short = key if len(key) <= _MAX_KEY and key.isascii() else hashlib.sha256(key.encode()).hexdigest()
-    return context.with_key(short)
 
 
 def _twice(step: Step, target: Target) -> bool:

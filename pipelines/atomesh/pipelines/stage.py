@@ -13,7 +13,7 @@ from atomesh.balancer import Client
 from atomesh.core import errors
 from atomesh.core.clock import Clock
 from atomesh.core.errors import AtomeshError
-from atomesh.pipelines.attempts import Attempts, Piece, keyed
+from atomesh.pipelines.attempts import Attempts, Piece
 from atomesh.pipelines.checkpoints import Checkpoints
 from atomesh.pipelines.events import StageEnded, StageProgress, StageStarted
 from atomesh.pipelines.middleware import Middleware, StageCall, authored
@@ -183,7 +183,7 @@ class Stages:
         """The agent's output, or its fallback's, with the middleware around it."""
         run, step = piece.run, piece.step
         piece.record.input_bytes += message.ByteSize()
-        context = keyed(run.context, f"{run.key}/{piece.key}")
+        context = run.context.with_key(f"{run.key}/{piece.key}")
         if not self._middleware:
             return await self._attempts.spend(piece, message, context)
         call = StageCall(run.record, piece.record, step.target.agent, message, context, piece.item, run.resources)

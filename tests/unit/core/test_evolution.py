@@ -8,7 +8,8 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from atomesh.core.contract import ContractDescriptor
-from atomesh.core.evolution import Consumer, breaks, by_fields, narrowed
+from atomesh.core.evolution import Consumer, breaks, narrowed
+from atomesh.core.fits import Breach
 from atomesh.v1 import agent_pb2
 
 
@@ -83,43 +84,17 @@ def test_what_breaks_is_said_with_whom_it_breaks(contract: Any) -> None:
     assert str(wire) == "field t.In.a is int32, was string; breaks callers and readers"
 
 
-@pytest.mark.parametrize(
-    ("sets", "reads", "broken"),
-    [
-        (["a"], [], ["input t.In.a"]),
-        ([], [], []),
-        ([], ["y"], ["output t.Out.y"]),
-        (["b", "aa"], ["z"], ["input t.In.b", "input t.In.aa", "output t.Out.z"]),
-        ([""], ["y.x", "y"], ["output t.Out.y"]),
-    ],
-)
-def test_a_consumer_is_broken_at_the_fields_that_it_uses(
-    contract: Any, sets: list[str], reads: list[str], broken: list[str]
-) -> None:
-    live = contract(LAX, "string y = 1 {string {min_len: 2}}")
-    changed = contract(STRICT, "string y = 1 {string {min_len: 1}}")
-    consumer = Consumer("nightly", "pipeline", by_fields(sets, reads))
-    found = [each for each in breaks(live, changed, [consumer]) if each.cause == "pipeline"]
-    assert [each.breach.field for each in found] == broken
-    assert all(each.whom == "pipeline nightly" for each in found)
+def test_what_breaks_a_known_consumer_is_said_with_its_name_after_what_breaks_everybody(contract: Any) -> None:
+    live, changed = contract(LAX), contract(STRICT)
+    asked: list[ContractDescriptor] = []
 
+    def broken(old: ContractDescriptor, new: ContractDescriptor) -> list[Breach]:
+        asked.extend((old, new))
+        return [Breach("stage draft", "it sends 15")]
 
-def test_a_field_that_must_be_set_breaks_whoever_does_not_set_it(contract: Any) -> None:
-    consumer = Consumer("nightly", "pipeline", by_fields([], []))
-    found = breaks(contract("string a = 1"), contract("string b = 2 {required: true}"), [consumer])
-    assert [each.breach.field for each in found if each.cause == "pipeline"] == ["input t.In.b"]
-
-
-def test_a_field_that_is_gone_breaks_whoever_names_it(contract: Any) -> None:
-    consumer = Consumer("nightly", "pipeline", by_fields(["a"], ["y"]))
-    found = breaks(contract("string a = 1", "string y = 1"), contract("string b = 2", "string z = 2"), [consumer])
-    assert _said(*found) == [
-        "input t.In.a: it is gone; breaks pipeline nightly",
-        "output t.Out.y: it is gone; breaks pipeline nightly",
-    ], "others send and read on without it"
-
-
-def test_a_field_of_another_type_breaks_whoever_sets_it(contract: Any) -> None:
-    consumer = Consumer("nightly", "pipeline", by_fields(["a"], []))
-    found = breaks(contract("string a = 1"), contract("int32 a = 1"), [consumer])
-    assert _said(*found)[-1] == "input t.In.a: it is int32, not string; breaks pipeline nightly"
+    found = breaks(
+        live, changed, [Consumer("nightly", "pipeline", broken), Consumer("weekly", "pipeline", lambda *_: ())]
+    )
+    assert [each.cause for each in found] == ["rules", "pipeline"]
+    assert str(found[1]) == "stage draft: it sends 15; breaks pipeline nightly"
+    assert asked == [live, changed]

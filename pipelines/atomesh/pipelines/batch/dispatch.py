@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -175,7 +174,7 @@ class Dispatch:
 
     async def _call(self, job: Job) -> Executed:
         job.begun = self._clock.now()
-        context = replace(self._context, idempotency_key=f"{self._context.idempotency_key}/{job.key}")
+        context = self._context.with_key(f"{self._context.idempotency_key}/{job.key}")
         timeout = self._settings.item_timeout
         return await self._executor.execute(job.target, job.input, timeout=timeout, context=context)
 

@@ -260,11 +260,6 @@ class BatchSummary:
     """What the iterable raised."""
 
     @property
-    def ended_items(self) -> int:
-        """Items that have an outcome."""
-        return self.succeeded + self.failed + self.timed_out + self.cancelled
-
-    @property
     def clean(self) -> bool:
         """Whether nothing at all went wrong."""
         return self.succeeded == self.total and self.ended in (None, Ended.INPUTS)

@@ -376,6 +376,16 @@ async def test_each_item_has_an_idempotency_key_of_its_own(fleet: Fleet, seconds
     assert own.contexts[0].idempotency_key == "job-9/0"
 
 
+async def test_items_with_long_keys_have_keys_that_can_be_sent(fleet: Fleet, seconds: Seconds) -> None:
+    site, names = fleet(a=1), ("k" * 500, "k" * 501, "ключ", "\ud800")
+    given = [BatchInput(seconds(0.1), key=name) for name in names]
+    result = await run_batch(site, "a", given, BatchSettings(id="b1"))
+    assert [item.key for item in result.items] == list(names), "as they were given"
+    keys = [context.idempotency_key for context in site.contexts]
+    assert len(set(keys)) == 4
+    assert all(key.isascii() and len(key) <= 128 for key in keys)
+
+
 async def test_an_observer_hears_of_items_before_they_are_sent_and_after(fleet: Fleet, seconds: Seconds) -> None:
     site = fleet(a=1)
 
