@@ -9,23 +9,17 @@ from types import TracebackType
 from typing import Self
 
 from prometheus_client import CollectorRegistry
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
-from atomesh.core.endpoint import ALL_STATES
-from atomesh.core.errors import InvalidArgument
-from atomesh.core.names import check_dialable
-from atomesh.core.selector import Selector
 from atomesh.registry.committer import Committer
 from atomesh.registry.ledger import Ledger
 from atomesh.registry.metrics import RegistryMetrics
+from atomesh.registry.pages import Pages
 from atomesh.registry.service import RegistryService, Watches
 from atomesh.registry.settings import RegistrySettings
 from atomesh.registry.storage import Storage
-from atomesh.registry.targets import target_groups
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
-from atomesh.rpc.http import HttpServer, metrics_page
+from atomesh.rpc.http import HttpServer
 from atomesh.rpc.metrics import GrpcMetrics
 from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.server import Server
@@ -85,6 +79,7 @@ class RegistryServer:
         self._committer: Committer | None = None
         self._committing: asyncio.Task[None] | None = None
         self._health: HealthService | None = None
+        self._serving = False
 
     @property
     def address(self) -> str:
@@ -95,6 +90,21 @@ class RegistryServer:
     def http_address(self) -> str:
         """host:port of HTTP, empty where there is none; the real port once started."""
         return self._http.address if self._http is not None else ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs and can commit."""
+        return self._committing is not None and not self._committing.done()
+
+    @property
+    def serving(self) -> bool:
+        """Whether calls are taken: it has started, and is neither stopping nor without commits."""
+        return self._serving and self.alive
+
+    @property
+    def warm(self) -> bool:
+        """Whether what it knows is what there is."""
+        return True
 
     @property
     def ledger(self) -> Ledger:
@@ -130,6 +140,7 @@ class RegistryServer:
 
     async def stop(self) -> None:
         """Ends watches, commits what waits, lets go of the store. Twice is fine."""
+        self._serving = False
         if self._health is not None:
             self._health.set({"": False, SERVICE_NAME: False})
         self._watches.close()
@@ -182,6 +193,7 @@ class RegistryServer:
         self._tasks.spawn(self._tick(committer), "registry ticker")
         await self._server.start()
         self._health.set({"": True, SERVICE_NAME: True})
+        self._serving = True
         log.info("registry %s serves on %s", ledger.store.store_id[:8], self.address)
 
     async def _commit(self, committer: Committer, health: HealthService) -> None:
@@ -199,22 +211,4 @@ class RegistryServer:
                 committer.wake()
 
     def _http_server(self, bind: str) -> HttpServer:
-        pages = {
-            "/metrics": metrics_page(self.collectors),
-            "/prometheus/targets": self._targets_page,
-            "/healthz": self._health_page,
-        }
-        return HttpServer(bind=bind, pages=pages, insecure=self._credentials.insecure)
-
-    async def _targets_page(self, request: Request) -> Response:
-        """Prometheus scrapes the registry where it asked it: behind a wildcard bind nobody else knows."""
-        try:
-            own = check_dialable(request.headers.get("host", ""))
-        except InvalidArgument:
-            own = self.http_address
-        return JSONResponse(target_groups(self.ledger.discover(Selector(states=ALL_STATES)), own))
-
-    async def _health_page(self, request: Request) -> Response:
-        del request
-        alive = self._committing is not None and not self._committing.done()
-        return PlainTextResponse("serving\n" if alive else "not serving\n", status_code=200 if alive else 503)
+        return HttpServer(bind=bind, pages=Pages(self).by_path(), insecure=self._credentials.insecure)
