@@ -140,7 +140,7 @@ class Ledger:
 
     def discover(self, selector: Selector) -> list[Endpoint]:
         """Whom the selector matches, as last heard of."""
-        return [self._as_heard(entry) for entry in self.store.select(selector)]
+        return [self.as_heard(entry) for entry in self.store.select(selector)]
 
     def watch(self, selector: Selector, resume_after: Position | None) -> Watcher:
         """A watch of a selector, from a position on where that can be; else it begins with a Reset."""
@@ -213,10 +213,11 @@ class Ledger:
         for step in revision.transitions:
             entry = self.store.get(step.new.key) if step.new is not None else None
             current = entry is not None and entry.endpoint is step.new
-            steps.append(replace(step, new=self._as_heard(entry)) if entry is not None and current else step)
+            steps.append(replace(step, new=self.as_heard(entry)) if entry is not None and current else step)
         return Revision(revision.number, tuple(steps))
 
-    def _as_heard(self, entry: Entry) -> Endpoint:
+    def as_heard(self, entry: Entry) -> Endpoint:
+        """The entry's endpoint with what was last heard of it."""
         heard = self._heard.get(entry.lease)
         if heard is None:
             return entry.endpoint
