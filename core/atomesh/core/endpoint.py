@@ -115,6 +115,50 @@ class Recent:
         )
 
 
+class ProbeResult(IntEnum):
+    """What a registry heard when it asked. The numbers are those of the wire's ProbeResult."""
+
+    UNSPECIFIED = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    UNREACHABLE = 3
+    TIMEOUT = 4
+    UNIMPLEMENTED = 5
+    FORBIDDEN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One question of the registry to an endpoint. `registry.proto` says what each field is."""
+
+    result: ProbeResult
+    at: float
+    """Unix seconds."""
+    duration: float = 0.0
+    """Seconds."""
+    detail: str = ""
+
+    @classmethod
+    def from_proto(cls, proto: registry_pb2.Probe) -> Probe:
+        """What a message carries."""
+        known = proto.result in ProbeResult._value2member_map_
+        return cls(
+            ProbeResult(proto.result) if known else ProbeResult.UNSPECIFIED,
+            from_timestamp(proto.at),
+            max(0.0, from_duration(proto.duration)),
+            proto.detail,
+        )
+
+    def to_proto(self) -> registry_pb2.Probe:
+        """The message that carries it."""
+        return registry_pb2.Probe(
+            result=registry_pb2.ProbeResult.ValueType(self.result),
+            at=to_timestamp(self.at),
+            duration=to_duration(self.duration),
+            detail=self.detail,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One reachable copy of an agent. `registry.proto` says what each field is."""
@@ -139,6 +183,7 @@ class Endpoint:
     revision: int = 0
     load: Load | None = None
     recent: Recent | None = None
+    last_probe: Probe | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -193,6 +238,7 @@ class Endpoint:
             revision=proto.revision,
             load=Load.from_proto(proto.load) if proto.HasField("load") else None,
             recent=Recent.from_proto(proto.recent) if proto.HasField("recent") else None,
+            last_probe=Probe.from_proto(proto.last_probe) if proto.HasField("last_probe") else None,
         )
 
     def to_proto(self) -> registry_pb2.Endpoint:
@@ -208,6 +254,7 @@ class Endpoint:
             last_renewed_at=to_timestamp(self.last_renewed_at),
             load=self.load.to_proto() if self.load else None,
             recent=self.recent.to_proto() if self.recent else None,
+            last_probe=self.last_probe.to_proto() if self.last_probe else None,
         )
 
 

@@ -31,6 +31,11 @@ class Selector:
         """Raises InvalidArgument for a version range that is none."""
         parse_range(self.version)
 
+    def __hash__(self) -> int:
+        """Equal selectors have equal hashes; the labels, which are a mapping, count as a set of pairs."""
+        plain = (self.agent, self.capabilities, self.version, self.zone, self.input_type, self.output_type, self.states)
+        return hash((plain, frozenset(self.labels.items())))
+
     def matches(self, endpoint: Endpoint) -> bool:
         """Whether the endpoint is meant."""
         return (

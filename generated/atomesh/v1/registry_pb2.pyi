@@ -22,6 +22,52 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _ProbeResult:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ProbeResultEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ProbeResult.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    PROBE_RESULT_UNSPECIFIED: _ProbeResult.ValueType  # 0
+    """Not said."""
+    PROBE_RESULT_SERVING: _ProbeResult.ValueType  # 1
+    """It says that it serves."""
+    PROBE_RESULT_NOT_SERVING: _ProbeResult.ValueType  # 2
+    """It answers, and says that it does not serve."""
+    PROBE_RESULT_UNREACHABLE: _ProbeResult.ValueType  # 3
+    """No connection came about."""
+    PROBE_RESULT_TIMEOUT: _ProbeResult.ValueType  # 4
+    """No answer came in time."""
+    PROBE_RESULT_UNIMPLEMENTED: _ProbeResult.ValueType  # 5
+    """It answers, and has no health service: that is no failure."""
+    PROBE_RESULT_FORBIDDEN: _ProbeResult.ValueType  # 6
+    """It was not asked: its address is outside of what the registry may dial, or
+    could be reached in plaintext only. That says nothing of it.
+    """
+
+class ProbeResult(_ProbeResult, metaclass=_ProbeResultEnumTypeWrapper):
+    """ProbeResult is what the registry heard when it asked an endpoint for its
+    health (grpc.health.v1) at the address where callers reach it.
+    """
+
+PROBE_RESULT_UNSPECIFIED: ProbeResult.ValueType  # 0
+"""Not said."""
+PROBE_RESULT_SERVING: ProbeResult.ValueType  # 1
+"""It says that it serves."""
+PROBE_RESULT_NOT_SERVING: ProbeResult.ValueType  # 2
+"""It answers, and says that it does not serve."""
+PROBE_RESULT_UNREACHABLE: ProbeResult.ValueType  # 3
+"""No connection came about."""
+PROBE_RESULT_TIMEOUT: ProbeResult.ValueType  # 4
+"""No answer came in time."""
+PROBE_RESULT_UNIMPLEMENTED: ProbeResult.ValueType  # 5
+"""It answers, and has no health service: that is no failure."""
+PROBE_RESULT_FORBIDDEN: ProbeResult.ValueType  # 6
+"""It was not asked: its address is outside of what the registry may dial, or
+could be reached in plaintext only. That says nothing of it.
+"""
+Global___ProbeResult: typing_extensions.TypeAlias = ProbeResult
+
 class _RenewStatus:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -188,6 +234,7 @@ class Endpoint(google.protobuf.message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     LOAD_FIELD_NUMBER: builtins.int
     RECENT_FIELD_NUMBER: builtins.int
+    LAST_PROBE_FIELD_NUMBER: builtins.int
     state: atomesh.v1.agent_pb2.ServingState.ValueType
     """Whether it takes calls."""
     input_type: builtins.str
@@ -224,6 +271,12 @@ class Endpoint(google.protobuf.message.Message):
         registry started anew. Not a change that a watch carries.
         """
 
+    @property
+    def last_probe(self) -> Global___Probe:
+        """What came of it when the registry last asked it itself. Unset: not yet,
+        or not since the registry started. Not a change that a watch carries.
+        """
+
     def __init__(
         self,
         *,
@@ -237,11 +290,47 @@ class Endpoint(google.protobuf.message.Message):
         revision: builtins.int = ...,
         load: atomesh.v1.agent_pb2.Load | None = ...,
         recent: Global___Recent | None = ...,
+        last_probe: Global___Probe | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["last_renewed_at", b"last_renewed_at", "load", b"load", "recent", b"recent", "registered_at", b"registered_at", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["contract_hash", b"contract_hash", "input_type", b"input_type", "last_renewed_at", b"last_renewed_at", "load", b"load", "output_type", b"output_type", "recent", b"recent", "registered_at", b"registered_at", "revision", b"revision", "spec", b"spec", "state", b"state"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["last_probe", b"last_probe", "last_renewed_at", b"last_renewed_at", "load", b"load", "recent", b"recent", "registered_at", b"registered_at", "spec", b"spec"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["contract_hash", b"contract_hash", "input_type", b"input_type", "last_probe", b"last_probe", "last_renewed_at", b"last_renewed_at", "load", b"load", "output_type", b"output_type", "recent", b"recent", "registered_at", b"registered_at", "revision", b"revision", "spec", b"spec", "state", b"state"]) -> None: ...
 
 Global___Endpoint: typing_extensions.TypeAlias = Endpoint
+
+@typing.final
+class Probe(google.protobuf.message.Message):
+    """Probe is one such question."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    RESULT_FIELD_NUMBER: builtins.int
+    AT_FIELD_NUMBER: builtins.int
+    DURATION_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
+    result: Global___ProbeResult.ValueType
+    """What came of it."""
+    detail: builtins.str
+    """Why, in one line, where it did not go well."""
+    @property
+    def at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was asked, by the registry's clock."""
+
+    @property
+    def duration(self) -> google.protobuf.duration_pb2.Duration:
+        """How long it took."""
+
+    def __init__(
+        self,
+        *,
+        result: Global___ProbeResult.ValueType = ...,
+        at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        duration: google.protobuf.duration_pb2.Duration | None = ...,
+        detail: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["at", b"at", "duration", b"duration"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["at", b"at", "detail", b"detail", "duration", b"duration", "result", b"result"]) -> None: ...
+
+Global___Probe: typing_extensions.TypeAlias = Probe
 
 @typing.final
 class Recent(google.protobuf.message.Message):
@@ -649,8 +738,9 @@ class DiscoverResponse(google.protobuf.message.Message):
     POSITION_FIELD_NUMBER: builtins.int
     SELF_PRESERVATION_FIELD_NUMBER: builtins.int
     self_preservation: builtins.bool
-    """So many leases ran out at once that the registry doubts itself rather
-    than them: they are SUSPECT instead of gone.
+    """So much went wrong at once that the registry doubts itself: leases that
+    ran out are SUSPECT instead of gone, or probes that failed make nobody
+    SUSPECT.
     """
     @property
     def endpoints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Endpoint]:
@@ -726,7 +816,7 @@ class WatchResponse(google.protobuf.message.Message):
 
     @property
     def position(self) -> Global___Position:
-        """The position after this step."""
+        """The position after this step. Unset where more of a Reset is to come."""
 
     def __init__(
         self,
@@ -777,8 +867,14 @@ class Reset(google.protobuf.message.Message):
 
     ENDPOINTS_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
+    MORE_FIELD_NUMBER: builtins.int
     reason: Global___Reset.Reason.ValueType
     """Why."""
+    more: builtins.bool
+    """The snapshot is larger than one message, and its next part follows at
+    once. Only the last part, which does not say so, has a position; what was
+    known before is void when it is there.
+    """
     @property
     def endpoints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Endpoint]:
         """Ordered by agent, then address."""
@@ -788,8 +884,9 @@ class Reset(google.protobuf.message.Message):
         *,
         endpoints: collections.abc.Iterable[Global___Endpoint] | None = ...,
         reason: Global___Reset.Reason.ValueType = ...,
+        more: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["endpoints", b"endpoints", "reason", b"reason"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["endpoints", b"endpoints", "more", b"more", "reason", b"reason"]) -> None: ...
 
 Global___Reset: typing_extensions.TypeAlias = Reset
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 
 from atomesh.registry.operations import Revision
@@ -35,4 +36,4 @@ class History:
         """All revisions after one; None where they are no longer kept (COMPACTED)."""
         if revision < self._after:
             return None
-        return [kept for kept in self._revisions if kept.number > revision]
+        return list(itertools.islice(self._revisions, revision - self._after, None))  # numbers have no gaps

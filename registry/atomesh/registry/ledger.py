@@ -21,13 +21,14 @@ from atomesh.core.selector import Selector
 from atomesh.core.updates import Position, Reset, ResetReason
 from atomesh.core.versions import parse_version
 from atomesh.registry.history import History
+from atomesh.registry.hub import Hub
 from atomesh.registry.lessor import Lessor
 from atomesh.registry.operations import Entry, Judge, Operation, Revision, Stored
 from atomesh.registry.recent import Lately
 from atomesh.registry.settings import RegistrySettings
 from atomesh.registry.staging import Staged, stage
 from atomesh.registry.store import Store
-from atomesh.registry.watch import Changes, Hub, Watcher
+from atomesh.registry.watch import Changes, Watcher, seen
 
 
 class RenewStatus(IntEnum):
@@ -38,9 +39,9 @@ class RenewStatus(IntEnum):
     SUPERSEDED = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Snapshot:
-    """Everything a selector matches, at a position."""
+    """Everything a selector matches, at a position: one object for all who begin anew at once."""
 
     position: Position
     reset: Reset
@@ -85,11 +86,13 @@ class Ledger:
         self._lessor = Lessor(settings, now)
         self._heard: dict[str, _Heard] = {}
         self._ending: frozenset[str] = frozenset()
+        self._snapshots: dict[tuple[Selector, ResetReason], Snapshot] = {}
         for entry in stored.entries:
             self._lessor.grant(entry.lease, entry.ttl, now, suspect=entry.suspect)
 
     def tick(self, now: float) -> bool:
         """Listens on; whether leases have to be judged, which `stage` does by itself."""
+        self._snapshots.clear()  # what endpoints last told of themselves must not age in it
         return self._judge(now) != Judge()
 
     def stage(self, operations: list[Operation], now: float) -> Staged:
@@ -104,6 +107,7 @@ class Ledger:
     def apply(self, staged: Staged, now: float) -> list[Watcher]:
         """The batch is committed: it is visible from now on. Whom to wake."""
         self._ending = frozenset()
+        self._snapshots.clear()
         self.store.apply(staged.batch)
         self._lessor.carry_out(staged.verdict, now)
         for lease, ttl in staged.granted:
@@ -154,9 +158,7 @@ class Ledger:
     def next_step(self, watcher: Watcher) -> Step | None:
         """What to tell a watcher next; None where nothing waits."""
         taken = watcher.take()
-        if isinstance(taken, ResetReason):
-            return Snapshot(self.store.position, Reset(tuple(self.discover(watcher.selector)), taken))
-        return taken
+        return self._snapshot(watcher.selector, taken) if isinstance(taken, ResetReason) else taken
 
     def bookmark(self) -> Bookmark:
         """The position of whoever has been told everything."""
@@ -204,8 +206,17 @@ class Ledger:
         if revisions is None:
             return ResetReason.COMPACTED
         for revision in revisions:
-            watcher.offer(revision.number, revision.transitions)
+            if (changes := seen(watcher.selector, revision.number, revision.transitions)) is not None:
+                watcher.offer(changes)
         return None
+
+    def _snapshot(self, selector: Selector, reason: ResetReason) -> Snapshot:
+        """The same one for all who ask before the next change or tick: after a restart a thousand do."""
+        known = self._snapshots.get((selector, reason))
+        if known is None:
+            known = Snapshot(self.store.position, Reset(tuple(self.discover(selector)), reason))
+            self._snapshots[selector, reason] = known
+        return known
 
     def _with_loads(self, revision: Revision) -> Revision:
         """The revision as watchers see it: endpoints with what was last heard of them."""

@@ -15,9 +15,11 @@ from atomesh.registry.committer import Committer
 from atomesh.registry.ledger import Ledger
 from atomesh.registry.metrics import RegistryMetrics
 from atomesh.registry.pages import Pages
-from atomesh.registry.service import RegistryService, Watches
+from atomesh.registry.service import RegistryService, add_registry_service
 from atomesh.registry.settings import RegistrySettings
 from atomesh.registry.storage import Storage
+from atomesh.registry.watches import Watches
+from atomesh.registry.wire import Encoder, Messages
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.http import HttpServer
 from atomesh.rpc.metrics import GrpcMetrics
@@ -25,7 +27,6 @@ from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.server import Server
 from atomesh.rpc.services import HealthService, add_reflection
 from atomesh.rpc.tasks import Tasks
-from atomesh.v1 import registry_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ class RegistryServer:
             network=network,
         )
         self._http = self._http_server(http_bind) if http_bind is not None else None
-        self._watches = Watches()
+        self._watches: Watches | None = None
+        self._messages = Messages()
         self._tasks = Tasks()
         self._ledger: Ledger | None = None
         self._committer: Committer | None = None
@@ -143,7 +145,8 @@ class RegistryServer:
         self._serving = False
         if self._health is not None:
             self._health.set({"": False, SERVICE_NAME: False})
-        self._watches.close()
+        if self._watches is not None:
+            self._watches.close()
         if self._committing is not None:
             await self._server.stop(STOP_GRACE)
         if self._http is not None:
@@ -158,6 +161,7 @@ class RegistryServer:
     async def _restore(self) -> None:
         stored = await self._storage.load()
         self._ledger = Ledger(stored, self.settings, self._clock.now(), new_lease_id=lambda: secrets.token_hex(16))
+        self._watches = Watches(self._ledger, Encoder(stored.store_id, self._messages), self._metrics)
         self._committer = Committer(
             self._ledger,
             self._storage,
@@ -173,18 +177,19 @@ class RegistryServer:
             log.info("restored %d endpoints at revision %d", len(stored.entries), stored.revision)
 
     async def _serve(self) -> None:
-        ledger, committer = self.ledger, self._committer
-        if committer is None:
+        ledger, committer, watches = self.ledger, self._committer, self._watches
+        if committer is None or watches is None:
             raise RuntimeError("nothing is restored yet")
         service = RegistryService(
             ledger,
             committer,
-            self._watches,
+            watches,
             credentials=self._credentials,
             clock=self._clock,
             metrics=self._metrics,
+            messages=self._messages,
         )
-        self._server.add(registry_pb2_grpc.add_RegistryServiceServicer_to_server, service)
+        self._server.add(add_registry_service, service)
         self._health = HealthService(self._server)
         add_reflection(self._server)
         if self._http is not None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Mapping
 from typing import Any, TypeAlias, TypeVar
 
+import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
 from atomesh.core.clock import Clock
 from atomesh.core.endpoint import Load
 from atomesh.core.errors import AtomeshError, IncompatibleContract, MessageTooLarge
-from atomesh.core.updates import Position, ResetReason
+from atomesh.core.updates import Position
 from atomesh.registry import requests, wire
 from atomesh.registry.committer import Committer
-from atomesh.registry.ledger import Ledger, Snapshot, Step
+from atomesh.registry.ledger import Ledger
 from atomesh.registry.lessor import fingerprint
 from atomesh.registry.metrics import RegistryMetrics
-from atomesh.registry.watch import Watcher
+from atomesh.registry.watches import Watches, Write
 from atomesh.rpc.channel import MAX_MESSAGE_BYTES
 from atomesh.rpc.credentials import Credentials
 from atomesh.v1 import registry_pb2, registry_pb2_grpc
@@ -28,33 +27,25 @@ _M = TypeVar("_M", bound=Message)
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
-class Watches:
-    """Wakes those who wait for a watcher's next step, and all of them at the end."""
+def add_registry_service(service: RegistryService, server: Any) -> None:
+    """As the generated code does it, but what Watch writes is bytes already: one change goes to many."""
+    taker: Any = _WithEncodedWatch(server)  # all that generated code calls of a server
+    registry_pb2_grpc.add_RegistryServiceServicer_to_server(service, taker)
 
-    def __init__(self) -> None:
-        """Nobody waits yet."""
-        self._events: dict[Watcher, asyncio.Event] = {}
-        self.closed = False
 
-    def join(self, watcher: Watcher) -> asyncio.Event:
-        """Set whenever the watcher may have something to tell."""
-        event = self._events[watcher] = asyncio.Event()
-        return event
+class _WithEncodedWatch:
+    """Takes handlers as a server does, and Watch's serializer out of them."""
 
-    def leave(self, watcher: Watcher) -> None:
-        """Nobody waits for this one any more."""
-        self._events.pop(watcher, None)
+    def __init__(self, server: Any) -> None:
+        self._server = server
 
-    def wake(self, watchers: Iterable[Watcher]) -> None:
-        """These have something to tell."""
-        for watcher in watchers:
-            if event := self._events.get(watcher):
-                event.set()
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Not needed: the registered form follows."""
 
-    def close(self) -> None:
-        """All watches end, now and from now on."""
-        self.closed = True
-        self.wake(list(self._events))
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        watch = handlers["Watch"]
+        encoded: Any = grpc.unary_stream_rpc_method_handler(watch.unary_stream, watch.request_deserializer, None)
+        self._server.add_registered_method_handlers(service, {**handlers, "Watch": encoded})
 
 
 class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
@@ -69,15 +60,16 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         credentials: Credentials,
         clock: Clock,
         metrics: RegistryMetrics,
+        messages: wire.Messages,
     ) -> None:
-        """`watches` is what the committer wakes."""
+        """`watches` is what the committer wakes, `messages` what its encoder uses as well."""
         self._ledger = ledger
         self._committer = committer
         self._watches = watches
         self._credentials = credentials
         self._clock = clock
         self._metrics = metrics
-        self._messages = wire.Messages()
+        self._messages = messages
 
     async def Register(self, request: registry_pb2.RegisterRequest, context: _Context) -> registry_pb2.RegisterResponse:  # noqa: N802 # gRPC's name
         """Grants a lease once the registration is durable."""
@@ -137,27 +129,10 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         )
         return _sendable(response)
 
-    async def Watch(  # noqa: N802 # gRPC's name
-        self, request: registry_pb2.WatchRequest, context: _Context
-    ) -> AsyncIterator[registry_pb2.WatchResponse]:
-        """The snapshot or what came since a position, then every change; bookmarks while nothing happens."""
+    async def Watch(self, request: registry_pb2.WatchRequest, context: _Context, write: Write) -> None:  # type: ignore[override] # noqa: N802 # written, not generated
+        """See `Watches`; what is written is encoded already."""
         del context
-        watcher = self._ledger.watch(requests.selector(request), requests.resume_position(request))
-        awake = self._watches.join(watcher)
-        self._metrics.watchers.inc()
-        try:
-            if not watcher.waiting:
-                yield self._step(self._ledger.bookmark())  # resumed, and nothing was missed: say so
-            while not self._watches.closed:
-                awake.clear()
-                while (step := self._ledger.next_step(watcher)) is not None:
-                    yield self._step(step)
-                if not self._watches.closed and not await self._any_news(awake):
-                    yield self._step(self._ledger.bookmark())
-        finally:
-            self._metrics.watchers.dec()
-            self._watches.leave(watcher)
-            self._ledger.hub.leave(watcher)
+        await self._watches.serve(requests.selector(request), requests.resume_position(request), write)
 
     async def GetContract(  # noqa: N802 # gRPC's name
         self, request: registry_pb2.GetContractRequest, context: _Context
@@ -167,20 +142,6 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         by_hash = request.WhichOneof("which") == "hash"
         contract = self._ledger.contract(request.hash) if by_hash else self._ledger.contract_of(request.agent)
         return registry_pb2.GetContractResponse(contract=contract.to_proto(), hash=contract.hash)
-
-    async def _any_news(self, awake: asyncio.Event) -> bool:
-        """Whether the watcher was woken before a bookmark was due."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._ledger.settings.bookmark_interval):
-                await awake.wait()
-        return awake.is_set()
-
-    def _step(self, step: Step) -> registry_pb2.WatchResponse:
-        response = wire.step_message(step, self._ledger.store.store_id, self._messages)
-        self._metrics.events[str(response.WhichOneof("event"))].inc()
-        if isinstance(step, Snapshot) and step.reset.reason is ResetReason.SLOW_WATCHER:
-            self._metrics.slow_watchers.inc()
-        return _sendable(response)
 
     def _position(self, revision: int) -> registry_pb2.Position:
         return wire.position_message(Position(self._ledger.store.store_id, revision))

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from atomesh.core.selector import Selector
 from atomesh.core.updates import Added, Change, Changed, Removed, RemovedReason, ResetReason
-from atomesh.registry.operations import Revision, Transition
+from atomesh.registry.operations import Transition
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Changes:
-    """What one revision changed for a selector."""
+    """What one revision changed for a selector: one object for all its watchers, so that it is encoded once."""
 
     revision: int
     changes: tuple[Change, ...]
@@ -46,19 +46,15 @@ class Watcher:
         self._size = 0
         self._reset = reason
 
-    def offer(self, revision: int, transitions: Iterable[Transition]) -> bool:
-        """Whether a revision means anything to this watcher; it then waits to be told."""
-        changes = tuple(change for step in transitions if (change := seen_by(self.selector, step)))
-        if not changes:
-            return False
+    def offer(self, changes: Changes) -> None:
+        """What a revision means to this watcher waits to be told."""
         if self._reset is not None:
-            return True  # the snapshot to come shows it
-        if self._size + len(changes) > self._limit:
+            return  # the snapshot to come shows it
+        if self._size + len(changes.changes) > self._limit:
             self.restart(ResetReason.SLOW_WATCHER)
-            return True
-        self._queue.append(Changes(revision, changes))
-        self._size += len(changes)
-        return True
+            return
+        self._queue.append(changes)
+        self._size += len(changes.changes)
 
     def take(self) -> ResetReason | Changes | None:
         """What to tell next: a snapshot for this reason, the changes of one revision, or nothing."""
@@ -72,6 +68,12 @@ class Watcher:
         return changes
 
 
+def seen(selector: Selector, number: int, transitions: Iterable[Transition]) -> Changes | None:
+    """What a revision looks like through a selector; None where nothing of it is to be seen."""
+    changes = tuple(change for step in transitions if (change := seen_by(selector, step)))
+    return Changes(number, changes) if changes else None
+
+
 def seen_by(selector: Selector, transition: Transition) -> Change | None:
     """What a transition looks like through a selector: entering is Added, leaving is Removed."""
     old, new = transition.old, transition.new
@@ -82,41 +84,3 @@ def seen_by(selector: Selector, transition: Transition) -> Change | None:
         return None
     reason = transition.reason if new is None else RemovedReason.NO_LONGER_MATCHES
     return Removed(old.agent, old.address, old.instance_id, reason)
-
-
-class Hub:
-    """All watchers, found by the agent that they ask for."""
-
-    def __init__(self) -> None:
-        """Nobody watches yet."""
-        self._watchers: dict[str, dict[Watcher, None]] = {}
-        self._count = 0
-
-    def __len__(self) -> int:
-        """How many watch."""
-        return self._count
-
-    def join(self, watcher: Watcher) -> None:
-        """The watcher is told of what comes."""
-        self._watchers.setdefault(watcher.selector.agent, {})[watcher] = None
-        self._count += 1
-
-    def leave(self, watcher: Watcher) -> None:
-        """The watcher is told of nothing more; one that has left stays so."""
-        watchers = self._watchers.get(watcher.selector.agent, {})
-        if watcher not in watchers:
-            return
-        del watchers[watcher]
-        self._count -= 1
-        if not watchers:
-            del self._watchers[watcher.selector.agent]
-
-    def publish(self, revision: Revision) -> list[Watcher]:
-        """Offers a revision to whom it may concern; those that it does concern."""
-        by_agent: dict[str, list[Transition]] = {}
-        for transition in revision.transitions:
-            by_agent.setdefault(transition.agent, []).append(transition)
-        concerned = [w for w in self._watchers.get("", ()) if w.offer(revision.number, revision.transitions)]
-        for agent, transitions in by_agent.items():
-            concerned += [w for w in self._watchers.get(agent, ()) if w.offer(revision.number, transitions)]
-        return concerned

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from weakref import WeakKeyDictionary
 
 from google.protobuf import duration_pb2
 
 from atomesh.core.endpoint import Endpoint
 from atomesh.core.updates import Added, Change, Changed, Position
 from atomesh.registry.ledger import Bookmark, Snapshot, Step
+from atomesh.registry.watch import Changes
 from atomesh.v1 import registry_pb2
+
+PART_BYTES = 1024 * 1024
+"""What the endpoints in one part of a Reset take, about. Half makes more parts for nothing; an
+endpoint is at most some 150 kB by the limits of its spec, so even with four times as much a
+part would come close to the 4 MiB that a receiver takes."""
 
 
 def position_message(position: Position) -> registry_pb2.Position:
@@ -52,20 +59,58 @@ class Messages:
         return [self.endpoint(endpoint) for endpoint in endpoints]
 
 
-def step_message(step: Step, store_id: str, messages: Messages) -> registry_pb2.WatchResponse:
-    """One step of a watch."""
-    if isinstance(step, Snapshot):
-        reset = registry_pb2.Reset(
-            endpoints=messages.endpoints(step.reset.endpoints),
-            reason=registry_pb2.Reset.Reason.ValueType(step.reset.reason),
+class Encoder:
+    """Steps of watches as bytes, each made once for all whom it is sent to.
+
+    A step's bytes live as long as the step does, which is until the last of its
+    watchers has taken it. A Reset comes in parts of about PART_BYTES: what is
+    there may be more than one message holds.
+    """
+
+    def __init__(self, store_id: str, messages: Messages) -> None:
+        """Nothing is encoded yet."""
+        self._store_id = store_id
+        self._messages = messages
+        self._encoded: WeakKeyDictionary[Snapshot | Changes, tuple[bytes, ...]] = WeakKeyDictionary()
+        self._bookmark = (-1, b"")
+
+    def encode(self, step: Step) -> tuple[bytes, ...]:
+        """The step's messages, in order."""
+        if isinstance(step, Bookmark):
+            return (self._encode_bookmark(step),)
+        encoded = self._encoded.get(step)
+        if encoded is None:
+            made = self._reset(step) if isinstance(step, Snapshot) else (self._changes(step),)
+            encoded = self._encoded[step] = tuple(message.SerializeToString() for message in made)
+        return encoded
+
+    def _encode_bookmark(self, step: Bookmark) -> bytes:
+        """All who are idle hear of the same position."""
+        if self._bookmark[0] != step.position.revision:
+            position = position_message(step.position)
+            message = registry_pb2.WatchResponse(bookmark=registry_pb2.Bookmark(), position=position)
+            self._bookmark = (step.position.revision, message.SerializeToString())
+        return self._bookmark[1]
+
+    def _changes(self, step: Changes) -> registry_pb2.WatchResponse:
+        return registry_pb2.WatchResponse(
+            changes=registry_pb2.Changes(changes=[_change_message(change, self._messages) for change in step.changes]),
+            position=registry_pb2.Position(store_id=self._store_id, revision=step.revision),
         )
-        return registry_pb2.WatchResponse(reset=reset, position=position_message(step.position))
-    if isinstance(step, Bookmark):
-        return registry_pb2.WatchResponse(bookmark=registry_pb2.Bookmark(), position=position_message(step.position))
-    return registry_pb2.WatchResponse(
-        changes=registry_pb2.Changes(changes=[_change_message(change, messages) for change in step.changes]),
-        position=registry_pb2.Position(store_id=store_id, revision=step.revision),
-    )
+
+    def _reset(self, step: Snapshot) -> Iterator[registry_pb2.WatchResponse]:
+        """In parts; the last one alone has the position: before it there is nothing to resume from."""
+        reset = registry_pb2.Reset(reason=registry_pb2.Reset.Reason.ValueType(step.reset.reason))
+        size = 0
+        for endpoint in step.reset.endpoints:
+            message = self._messages.endpoint(endpoint)
+            if size and size + message.ByteSize() > PART_BYTES:
+                reset.more = True
+                yield registry_pb2.WatchResponse(reset=reset)
+                reset, size = registry_pb2.Reset(reason=reset.reason), 0
+            reset.endpoints.append(message)
+            size += message.ByteSize()
+        yield registry_pb2.WatchResponse(reset=reset, position=position_message(step.position))
 
 
 def _change_message(change: Change, messages: Messages) -> registry_pb2.Change:

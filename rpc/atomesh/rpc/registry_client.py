@@ -177,13 +177,18 @@ class RegistryClient:
         if after is not None:
             request.resume_after.store_id, request.resume_after.revision = after.store_id, after.revision
         stream = self._stub.Watch(request)
+        parts: list[Endpoint] = []  # of a Reset that is still to come whole
         try:
             while True:
                 async with asyncio.timeout(WATCH_SILENCE):
                     response = await self._ask(stream.read())
                 if response is grpc.aio.EOF:
                     return
-                yield WatchEvent(_updates(response), _position(response.position))
+                if response.WhichOneof("event") == "reset" and response.reset.more:
+                    parts += map(Endpoint.from_proto, response.reset.endpoints)
+                    continue
+                yield WatchEvent(_updates(response, parts), _position(response.position))
+                parts.clear()
         except TimeoutError:
             raise RegistryUnavailable(f"registry {self.address}: nothing heard for {WATCH_SILENCE:g} s") from None
         finally:
@@ -242,11 +247,14 @@ def _position(proto: registry_pb2.Position) -> Position:
     return Position(proto.store_id, proto.revision)
 
 
-def _updates(response: registry_pb2.WatchResponse) -> tuple[Update, ...]:
-    """What a newer registry says beyond our words is left out; the position moves on all the same."""
+def _updates(response: registry_pb2.WatchResponse, before: Sequence[Endpoint]) -> tuple[Update, ...]:
+    """What a newer registry says beyond our words is left out; the position moves on all the same.
+
+    `before` is what earlier parts of the same Reset had.
+    """
     kind = response.WhichOneof("event")
     if kind == "reset":
-        endpoints = tuple(Endpoint.from_proto(endpoint) for endpoint in response.reset.endpoints)
+        endpoints = (*before, *map(Endpoint.from_proto, response.reset.endpoints))
         return (Reset(endpoints, _known(ResetReason, response.reset.reason)),)
     changes = response.changes.changes if kind == "changes" else ()
     return tuple(update for change in changes if (update := _change(change)) is not None)

@@ -163,4 +163,4 @@ async def test_watches_that_come_and_go_by_the_hundred_leave_nothing(registry: A
                     await watch.read()
                 watch.cancel()
         await settled(lambda: len(server.ledger.hub) == 0)
-        assert server.ledger.hub._watchers == {}
+        assert server.ledger.hub._groups == {}

@@ -1,0 +1,76 @@
+"""Open watches: who waits is woken by commits, and sent what waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
+
+from atomesh.core.selector import Selector
+from atomesh.core.updates import Position, ResetReason
+from atomesh.registry.ledger import Bookmark, Ledger, Snapshot, Step
+from atomesh.registry.metrics import RegistryMetrics
+from atomesh.registry.watch import Watcher
+from atomesh.registry.wire import Encoder
+
+Write = Callable[[bytes], Awaitable[None]]
+"""Sends one message; returns when the stream has room again, which a slow reader puts off."""
+
+
+class Watches:
+    """All watches of a registry."""
+
+    def __init__(self, ledger: Ledger, encoder: Encoder, metrics: RegistryMetrics) -> None:
+        """Nobody watches yet."""
+        self._ledger = ledger
+        self._encoder = encoder
+        self._metrics = metrics
+        self._waiting: dict[Watcher, asyncio.Event] = {}
+        self._closed = False
+
+    async def serve(self, selector: Selector, resume_after: Position | None, write: Write) -> None:
+        """One watch: a snapshot or what came since a position, then every change; bookmarks while nothing happens."""
+        watcher = self._ledger.watch(selector, resume_after)
+        awake = self._waiting[watcher] = asyncio.Event()
+        self._metrics.watchers.inc()
+        try:
+            if not watcher.waiting:
+                await self._send(self._ledger.bookmark(), write)  # resumed, and nothing was missed: say so
+            while not self._closed:
+                awake.clear()
+                while (step := self._ledger.next_step(watcher)) is not None:
+                    await self._send(step, write)
+                if not self._closed and not await self._any_news(awake):
+                    await self._send(self._ledger.bookmark(), write)
+        finally:
+            self._metrics.watchers.dec()
+            del self._waiting[watcher]
+            self._ledger.hub.leave(watcher)
+
+    def wake(self, watchers: Iterable[Watcher]) -> None:
+        """These have something to be told."""
+        for watcher in watchers:
+            if event := self._waiting.get(watcher):
+                event.set()
+
+    def close(self) -> None:
+        """All watches end, now and from now on."""
+        self._closed = True
+        self.wake(list(self._waiting))
+
+    async def _any_news(self, awake: asyncio.Event) -> bool:
+        """Whether the watcher was woken before a bookmark was due."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._ledger.settings.bookmark_interval):
+                await awake.wait()
+        return awake.is_set()
+
+    async def _send(self, step: Step, write: Write) -> None:
+        for message in self._encoder.encode(step):
+            await write(message)
+        if isinstance(step, Snapshot):
+            self._metrics.events["reset"].inc()
+            if step.reset.reason is ResetReason.SLOW_WATCHER:
+                self._metrics.slow_watchers.inc()
+        else:
+            self._metrics.events["bookmark" if isinstance(step, Bookmark) else "changes"].inc()
