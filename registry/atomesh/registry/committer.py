@@ -131,7 +131,6 @@ class Committer:
         self._metrics.expirations.inc(len(staged.verdict.expired))
         self._metrics.suspicions.inc(len(staged.verdict.suspected))
         self._metrics.revision.set(self._ledger.store.revision)
-        self._metrics.self_preservation.set(self._ledger.store.self_preservation)
         self._log_applied(staged, doubted)
         self._wake_watchers(concerned)
 

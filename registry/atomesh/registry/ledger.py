@@ -8,26 +8,29 @@ all that: they change no state, cost no commit and make no revision.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeAlias
 
 from atomesh.core.contract import ContractDescriptor
-from atomesh.core.endpoint import Endpoint, Load, State
+from atomesh.core.endpoint import Endpoint, Load, Probe, State
 from atomesh.core.errors import NotFound, UnknownAgent
 from atomesh.core.selector import Selector
 from atomesh.core.updates import Position, Reset, ResetReason
 from atomesh.core.versions import parse_version
+from atomesh.registry.heard import Heard
 from atomesh.registry.history import History
 from atomesh.registry.hub import Hub
 from atomesh.registry.lessor import Lessor
 from atomesh.registry.operations import Entry, Judge, Operation, Revision, Stored
-from atomesh.registry.recent import Lately
+from atomesh.registry.probing import Probing
 from atomesh.registry.settings import RegistrySettings
 from atomesh.registry.staging import Staged, stage
 from atomesh.registry.store import Store
+from atomesh.registry.warmth import Warmth
 from atomesh.registry.watch import Changes, Watcher, seen
 
 
@@ -57,26 +60,22 @@ class Bookmark:
 Step: TypeAlias = Snapshot | Changes | Bookmark
 
 
-@dataclass(slots=True)
-class _Heard:
-    """When an endpoint was last heard of (unix seconds), how busy it was, and what it did of late."""
-
-    at: float
-    load: Load | None = None
-    lately: Lately = field(default_factory=Lately)
-    shown: tuple[Entry, Endpoint] | None = None
-    """The entry with that in it, made once per renewal: whoever asks twice gets the same object."""
-
-
 class Ledger:
     """Who is alive and what they can do, as pure state: time comes in, answers come out."""
 
     def __init__(
-        self, stored: Stored, settings: RegistrySettings, now: float, *, new_lease_id: Callable[[], str]
+        self,
+        stored: Stored,
+        settings: RegistrySettings,
+        now: float,
+        *,
+        new_lease_id: Callable[[], str],
+        rng: random.Random | None = None,
     ) -> None:
         """Begins where storage left off; every restored lease has its full ttl from `now`.
 
-        `new_lease_id` gives 128 random bits in hex, never the same twice.
+        `new_lease_id` gives 128 random bits in hex, never the same twice; `rng`
+        spreads probes over time.
         """
         self.settings = settings
         self.new_lease_id = new_lease_id
@@ -84,11 +83,33 @@ class Ledger:
         self.history = History(stored.revision, settings.history_changes)
         self.hub = Hub()
         self._lessor = Lessor(settings, now)
-        self._heard: dict[str, _Heard] = {}
+        self._probing = Probing(settings, rng or random.Random(), now)
+        self._heard = Heard()
+        self._warmth = Warmth((entry.lease for entry in stored.entries), settings.warm_within, now)
         self._ending: frozenset[str] = frozenset()
         self._snapshots: dict[tuple[Selector, ResetReason], Snapshot] = {}
         for entry in stored.entries:
             self._lessor.grant(entry.lease, entry.ttl, now, suspect=entry.suspect)
+            self._probing.begin(entry.lease, now, failing=entry.unreachable)
+
+    @property
+    def self_preservation(self) -> bool:
+        """Whether so much went wrong at once that the registry doubts itself."""
+        return self.store.self_preservation or self.doubts_probes
+
+    @property
+    def doubts_probes(self) -> bool:
+        """Whether so many fail their probes that nobody becomes SUSPECT by it."""
+        return self._probing.doubtful
+
+    @property
+    def warm_by(self) -> float:
+        """When it is warm at the latest, monotonic seconds."""
+        return self._warmth.latest
+
+    def warm(self, now: float) -> bool:
+        """Whether what it knows is what there is, so that it can be asked."""
+        return self._warmth.warm(now)
 
     def tick(self, now: float) -> bool:
         """Listens on; whether leases have to be judged, which `stage` does by itself."""
@@ -112,9 +133,13 @@ class Ledger:
         self._lessor.carry_out(staged.verdict, now)
         for lease, ttl in staged.granted:
             self._lessor.grant(lease, ttl, now)
+            self._probing.begin(lease, now)
         for lease in (*staged.ended, *staged.verdict.expired):
             self._lessor.revoke(lease)
-            self._heard.pop(lease, None)
+            self._probing.end(lease)
+            self._heard.forget(lease)
+            self._warmth.heard(lease)
+        self._lessor.told([lease for lease in self._lessor.recovered if lease not in self.store.suspects])
         concerned: dict[Watcher, None] = {}
         for revision in staged.revisions:
             shown = self._with_loads(revision)
@@ -132,15 +157,30 @@ class Ledger:
             return RenewStatus.SUPERSEDED
         if lease in self._ending or not self._lessor.renew(lease, now):
             return RenewStatus.UNKNOWN
-        heard = self._heard.setdefault(lease, _Heard(wall))
-        heard.at, heard.load, heard.shown = wall, load or heard.load, None
-        if load is not None:
-            heard.lately.heard(load, now)
+        self._heard.renewed(lease, load, now, wall)
+        self._warmth.heard(lease)
         return RenewStatus.RENEWED
 
     def recovering(self) -> bool:
         """Whether somebody SUSPECT has renewed, which a commit should make visible soon."""
-        return any(not self._lessor.is_suspect(lease) for lease in self.store.suspects)
+        return bool(self._lessor.recovered)
+
+    def probes_due(self, now: float) -> list[tuple[str, Endpoint]]:
+        """Whom to ask for its health now, by lease. What comes of each goes to `probed`."""
+        due: list[tuple[str, Endpoint]] = []
+        for lease in self._probing.due(now):
+            entry = self.store.by_lease(lease)
+            if entry is not None and entry.declared is State.SERVING:
+                due.append((lease, entry.endpoint))
+            else:
+                self._probing.put_off(lease, now)
+        return due
+
+    def probed(self, lease: str, probe: Probe, now: float) -> None:
+        """What came of a probe; that of an endpoint that is gone is nothing."""
+        self._probing.answered(lease, probe.result, now)
+        if self.store.by_lease(lease) is not None:
+            self._heard.probed(lease, probe)
 
     def discover(self, selector: Selector) -> list[Endpoint]:
         """Whom the selector matches, as last heard of."""
@@ -192,9 +232,11 @@ class Ledger:
 
     def _judge(self, now: float) -> Judge:
         verdict = self._lessor.judge(now)
-        recovered = sorted(lease for lease in self.store.suspects if not self._lessor.is_suspect(lease))
-        suspected = verdict.suspected
-        return Judge(verdict.expired, suspected, tuple(r for r in recovered if r not in {*verdict.expired, *suspected}))
+        ending = {*verdict.expired, *verdict.suspected}
+        recovered = [lease for lease in self._lessor.recovered if lease not in ending]
+        failing, unreachable = self._probing.failing, self.store.unreachable
+        fail = () if self.doubts_probes else failing - unreachable
+        return Judge(verdict.expired, verdict.suspected, tuple(recovered), tuple(fail), tuple(unreachable - failing))
 
     def _resume(self, watcher: Watcher, position: Position | None) -> ResetReason | None:
         """Queues what came after a position; the reason where that cannot be."""
@@ -229,10 +271,4 @@ class Ledger:
 
     def as_heard(self, entry: Entry) -> Endpoint:
         """The entry's endpoint with what was last heard of it."""
-        heard = self._heard.get(entry.lease)
-        if heard is None:
-            return entry.endpoint
-        if heard.shown is None or heard.shown[0] is not entry:
-            endpoint = replace(entry.endpoint, last_renewed_at=heard.at, load=heard.load, recent=heard.lately.recent)
-            heard.shown = (entry, endpoint)
-        return heard.shown[1]
+        return self._heard.show(entry)

@@ -14,9 +14,9 @@ clocks do is nothing to it. Three things keep it honest:
 - Then what runs out is SUSPECT instead of expired, for ten ttls at most. So no
   lease outlives its last renewal by more than eleven ttls and a tick.
 
-One heap entry per lease; a renewal only writes the new deadline, and the heap
-learns of it when the old one comes up: O(1) to renew, O(log n) to grant and to
-expire, O(n) to judge, and that only when something ran out.
+One heap entry per lease that counts; a renewal only writes the new deadline,
+and the heap learns of it when the old one comes up: O(1) to renew, O(log n) to
+grant and to expire, O(n) to judge, and that only when something ran out.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class _Lease:
     ttl: float
     deadline: float
     suspect: bool = False
+    queued: float = 0.0
+    """Its entry in the heap; others of the same lease are void."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Lessor:
         self._settings = settings
         self._leases: dict[str, _Lease] = {}
         self._heap: list[tuple[float, str]] = []
+        self.recovered: dict[str, None] = {}
+        """Leases that were SUSPECT and renewed, until a commit has said so. Not to be changed."""
         self._lapsed: set[str] = set()
         self._expiries: deque[tuple[float, int]] = deque()
         self._listened = now
@@ -85,9 +89,8 @@ class Lessor:
 
     def grant(self, lease: str, ttl: float, now: float, *, suspect: bool = False) -> None:
         """Begins a lease, or after a restart begins it anew with its full ttl."""
-        deadline = self._listen(now) + ttl
-        self._leases[lease] = _Lease(ttl, deadline, suspect)
-        heapq.heappush(self._heap, (deadline, lease))
+        known = self._leases[lease] = _Lease(ttl, self._listen(now) + ttl, suspect)
+        self._queue(lease, known)
 
     def renew(self, lease: str, now: float) -> bool:
         """Whether the lease lasts its full ttl again; False where there is none."""
@@ -96,16 +99,19 @@ class Lessor:
         if known is None:
             return False
         known.deadline = heard + known.ttl
-        known.suspect = False
-        if lease in self._lapsed:
+        if known.suspect or lease in self._lapsed:
+            if known.suspect:
+                self.recovered[lease] = None
+            known.suspect = False
             self._lapsed.discard(lease)
-            heapq.heappush(self._heap, (known.deadline, lease))
+            self._queue(lease, known)
         return True
 
     def revoke(self, lease: str) -> None:
         """Ends a lease; one that is unknown stays so."""
         self._leases.pop(lease, None)
         self._lapsed.discard(lease)
+        self.recovered.pop(lease, None)
 
     def judge(self, now: float) -> Verdict:
         """What ran out, and what should become of it. Asking twice gives the same answer."""
@@ -113,13 +119,8 @@ class Lessor:
         self._collect(heard)
         if not self._lapsed:
             return Verdict()
-        fresh, worn = [], []
-        for lease in sorted(self._lapsed):
-            known = self._leases[lease]
-            if not known.suspect:
-                fresh.append(lease)
-            elif heard >= known.deadline + known.ttl * self._settings.suspect_ttls:
-                worn.append(lease)
+        fresh = [lease for lease in sorted(self._lapsed) if not self._leases[lease].suspect]
+        worn = [lease for lease in sorted(self._lapsed) if self._leases[lease].suspect]
         if fresh and self._doubtful(heard):
             return Verdict(expired=tuple(worn), suspected=tuple(fresh))
         return Verdict(expired=(*worn, *fresh))
@@ -133,8 +134,18 @@ class Lessor:
         for lease in verdict.expired:
             self.revoke(lease)
         for lease in verdict.suspected:
-            if lease in self._lapsed:
-                self._leases[lease].suspect = True
+            known = self._leases.get(lease)
+            if lease in self._lapsed and known is not None:
+                known.suspect = True
+                self._lapsed.discard(lease)
+                self._queue(lease, known)
+            elif known is not None:
+                self.recovered[lease] = None
+
+    def told(self, recovered: Iterable[str]) -> None:
+        """It is committed that these are not SUSPECT any more."""
+        for lease in recovered:
+            self.recovered.pop(lease, None)
 
     def _listen(self, now: float) -> float:
         """Time as far as the registry listened: what it slept through does not count."""
@@ -145,16 +156,24 @@ class Lessor:
         return self._listened - self._deaf
 
     def _collect(self, heard: float) -> None:
-        """Moves what ran out from the heap; what was renewed goes back with its real deadline."""
+        """Moves what ran out from the heap; what was renewed meanwhile goes back with its real end."""
         while self._heap and self._heap[0][0] <= heard:
-            _, lease = heapq.heappop(self._heap)
+            queued, lease = heapq.heappop(self._heap)
             known = self._leases.get(lease)
-            if known is None:
+            if known is None or queued != known.queued:
                 continue
-            if known.deadline > heard:
-                heapq.heappush(self._heap, (known.deadline, lease))
+            if self._end_of(known) > heard:
+                self._queue(lease, known)
             else:
                 self._lapsed.add(lease)
+
+    def _end_of(self, known: _Lease) -> float:
+        """When it has to be judged: at its deadline, or where it is SUSPECT when that must end."""
+        return known.deadline + (known.ttl * self._settings.suspect_ttls if known.suspect else 0.0)
+
+    def _queue(self, lease: str, known: _Lease) -> None:
+        known.queued = self._end_of(known)
+        heapq.heappush(self._heap, (known.queued, lease))
 
     def _doubtful(self, heard: float) -> bool:
         """Whether so many are in doubt that the registry should doubt itself."""

@@ -8,11 +8,14 @@ from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from atomesh.core.endpoint import ALL_STATES, State
+from atomesh.core.endpoint import ALL_STATES, ProbeResult, State
 from atomesh.rpc.counting import Count, CounterFamily, HistogramFamily, Spread
 
 _COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 """Seconds: an fsync takes half a millisecond on a good disk and ten seconds on a dying one."""
+
+_PROBE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Seconds: two milliseconds on loopback, the timeout for who hangs."""
 
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Operations: one where nobody waits, a thousand when a fleet registers at once."""
@@ -27,6 +30,7 @@ class RegistryMetrics:
         self._count_leases()
         self._count_commits()
         self._count_watches()
+        self._count_probes()
 
     def _count_leases(self) -> None:
         registrations = self._by("result", "registrations", "Registrations by result.")
@@ -38,7 +42,10 @@ class RegistryMetrics:
         self.expirations = self._counter("expirations", "Leases that ran out.")
         self.suspicions = self._counter("suspicions", "Leases that ran out and were doubted instead.")
         self.removals = self._counter("deregistrations", "Endpoints that left.")
-        self.self_preservation = self._gauge("self_preservation", "1 while leases are doubted rather than expired.")
+        self.warm = self._gauge("warm", "0 while a restarted registry holds its answers.")
+        self.self_preservation = self._gauge(
+            "self_preservation", "1 while the registry doubts itself rather than its endpoints."
+        )
 
     def _count_commits(self) -> None:
         commits = self._by("result", "commits", "Commits to storage by result.")
@@ -52,6 +59,24 @@ class RegistryMetrics:
         self.events = {name: events.labels(name) for name in ("reset", "changes", "bookmark")}
         self.slow_watchers = self._counter("slow_watchers", "Watches that fell behind and began anew.")
         self.watchers = self._gauge("watchers", "Watches that are open.")
+
+    def _count_probes(self) -> None:
+        probes = self._by("result", "probes", "Probes of endpoints by result.")
+        seconds = HistogramFamily(
+            "atomesh_registry_probe_seconds",
+            "Time of a probe, name resolution and connection included.",
+            ("result",),
+            buckets=_PROBE_BUCKETS,
+            registry=self.collectors,
+        )
+        names = {result: result.name.lower() for result in ProbeResult if result}
+        self._probes = {result: (probes.labels(name), seconds.labels(name)) for result, name in names.items()}
+
+    def probed(self, result: ProbeResult, seconds: float) -> None:
+        """An endpoint was probed."""
+        count, spread = self._probes[result]
+        count.inc()
+        spread.observe(seconds)
 
     def _by(self, label: str, name: str, about: str) -> CounterFamily:
         return CounterFamily(f"atomesh_registry_{name}_total", about, (label,), registry=self.collectors)

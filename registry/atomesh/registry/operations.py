@@ -29,6 +29,9 @@ class Entry:
     declared: State = State.SERVING
     """What the agent last said; `endpoint.state` is that, or SUSPECT."""
     suspect: bool = False
+    """Its lease ran out, and it was doubted rather than expired."""
+    unreachable: bool = False
+    """It renews, and fails its probes."""
 
     @property
     def key(self) -> Key:
@@ -38,7 +41,8 @@ class Entry:
     @property
     def shown(self) -> State:
         """SUSPECT hides SERVING only: whoever drains is not picked, heard of or not."""
-        return State.SUSPECT if self.suspect and self.declared is State.SERVING else self.declared
+        doubted = self.suspect or self.unreachable
+        return State.SUSPECT if doubted and self.declared is State.SERVING else self.declared
 
     def at(self, revision: int) -> Entry:
         """Itself as of a revision, showing the state that it should."""
@@ -76,11 +80,17 @@ class Deregister:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """What the lessor found: who expired, who is to be doubted, who has been heard of again."""
+    """What leases and probes say, by lease, as far as it is not so yet."""
 
     expired: tuple[str, ...] = ()
     suspected: tuple[str, ...] = ()
+    """They ran out, and are to be doubted."""
     recovered: tuple[str, ...] = ()
+    """They have been heard of again."""
+    unreachable: tuple[str, ...] = ()
+    """They fail their probes."""
+    reachable: tuple[str, ...] = ()
+    """They pass them again."""
 
 
 Operation: TypeAlias = Register | Update | Deregister | Judge

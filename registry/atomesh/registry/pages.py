@@ -1,29 +1,50 @@
-"""What the registry's HTTP address shows: metrics, health, whom Prometheus should scrape.
+"""What the registry's HTTP address shows: metrics, health, whom to scrape, who is there.
 
 While the registry is cold (restarted, and not every restored lease heard of
 yet) what would be read as the whole mesh is refused with 503, so that
 Prometheus, which keeps its targets where discovery fails, loses none.
+
+A page about 100,000 endpoints takes a second to make, and the event loop that
+makes it renews leases too. So pages are made in turns of a few milliseconds,
+of the entries of one moment: an entry is never changed, only replaced.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+import functools
+import heapq
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Protocol, TypeVar
 
+from google.protobuf import json_format
+from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from atomesh.core.endpoint import ALL_STATES
+from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.core.errors import InvalidArgument
 from atomesh.core.names import check_dialable
-from atomesh.core.selector import Selector
+from atomesh.registry.folds import Fold
 from atomesh.registry.ledger import Ledger
-from atomesh.registry.targets import target_groups
+from atomesh.registry.operations import Entry, Key
+from atomesh.registry.queries import Query, agents_query, endpoints_query
+from atomesh.registry.targets import TargetGroup, target_groups
+from atomesh.registry.wire import position_message
 from atomesh.rpc.http import Page, metrics_page
+
+T = TypeVar("T")
 
 RETRY_AFTER = 1
 """Seconds after which to ask a cold registry again: it is warm within three, and half of one cannot be said."""
+
+_LOOKED_AT = 2000
+"""Entries that are held against a query in one turn: some 4 ms."""
+
+_MADE = 50
+"""Endpoints or targets that are made into JSON in one turn: 5 ms of endpoints."""
 
 
 class Shown(Protocol):
@@ -66,6 +87,8 @@ class Pages:
             "/prometheus/targets": self._targets,
             "/healthz": self._healthz,
             "/readyz": self._readyz,
+            "/v1/endpoints": functools.partial(self._listed, endpoints_query, self._endpoints),
+            "/v1/agents": functools.partial(self._listed, agents_query, self._agents),
         }
 
     async def _targets(self, request: Request) -> Response:
@@ -76,7 +99,8 @@ class Pages:
             own = check_dialable(request.headers.get("host", ""))
         except InvalidArgument:
             own = self._registry.http_address
-        return JSONResponse(target_groups(self._registry.ledger.discover(Selector(states=ALL_STATES)), own))
+        groups = target_groups([entry.endpoint for entry in self._registry.ledger.store.all()], own)
+        return StreamingResponse(_json_list(groups), media_type="application/json")
 
     async def _healthz(self, request: Request) -> Response:
         """Whether it is worth keeping: one that cannot commit any more is not."""
@@ -89,6 +113,75 @@ class Pages:
         if not self._registry.serving:
             return _line("not serving", 503)
         return _line("ready", 200) if self._registry.warm else _not_yet()
+
+    async def _listed(
+        self,
+        parse: Callable[[bytes], Query],
+        answer: Callable[[Query, Sequence[Entry]], Awaitable[dict[str, Any]]],
+        request: Request,
+    ) -> Response:
+        """One page of a list, with the position of the registry when it was asked."""
+        if not self._registry.warm:
+            return _not_yet()
+        try:
+            query = parse(request.scope["query_string"])
+        except InvalidArgument as error:
+            return JSONResponse({"error": error.message}, status_code=400)
+        store = self._registry.ledger.store
+        about = {"position": _data(position_message(store.position)), "self_preservation": store.self_preservation}
+        entries = store.of_agent(query.selector.agent) if query.selector.agent else list(store.all())
+        return JSONResponse({**await answer(query, entries), **about})
+
+    async def _endpoints(self, query: Query, entries: Sequence[Entry]) -> dict[str, Any]:
+        """The first endpoints after the query's key, by agent, then address."""
+        after: Key = query.after or ("", "")
+        first: list[Entry] = []
+        async for turn in _in_turns(entries, _LOOKED_AT):
+            found = [entry for entry in turn if entry.key > after and query.selector.matches(entry.endpoint)]
+            first = heapq.nsmallest(query.limit + 1, first + found, key=lambda entry: entry.key)
+        shown, more = first[: query.limit], first[query.limit :]
+        ledger, rows = self._registry.ledger, []
+        async for turn in _in_turns(shown, _MADE):
+            rows += [_data(ledger.as_heard(entry).to_proto()) for entry in turn]
+        return {"endpoints": rows, "next": "/".join(shown[-1].key) if more else None}
+
+    async def _agents(self, query: Query, entries: Sequence[Entry]) -> dict[str, Any]:
+        """The first agents after the query's, by name, each with what its endpoints come to."""
+        after = query.after[0] if query.after else ""
+        ledger, folds = self._registry.ledger, dict[str, Fold]()
+        async for turn in _in_turns(entries, _LOOKED_AT):
+            for entry in turn:
+                agent = entry.endpoint.agent
+                if agent > after and query.selector.matches(entry.endpoint):
+                    folds.setdefault(agent, Fold(agent)).add(ledger.as_heard(entry))
+        first = heapq.nsmallest(query.limit + 1, folds)
+        shown, more = first[: query.limit], first[query.limit :]
+        return {"agents": [folds[agent].data() for agent in shown], "next": shown[-1] if more else None}
+
+
+async def _in_turns(items: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
+    """The items, so many at a time; between them the event loop does what else there is to do."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+        await SYSTEM_CLOCK.sleep(0)  # the loop's own turn, whatever clock leases live by
+
+
+async def _json_list(groups: Iterator[TargetGroup]) -> AsyncIterator[str]:
+    """A JSON list, a turn's worth at a time."""
+    opening = "["
+    while turn := list(islice(groups, _MADE)):
+        yield opening + ",".join(map(json.dumps, turn))
+        opening = ","
+        await SYSTEM_CLOCK.sleep(0)
+    yield "]"
+
+
+def _data(message: Message) -> dict[str, Any]:
+    """The message in protobuf's JSON mapping, under its fields' own names, with fields at their zero too."""
+    data: dict[str, Any] = json_format.MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return data
 
 
 def _not_yet() -> Response:

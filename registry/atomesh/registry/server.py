@@ -15,9 +15,11 @@ from atomesh.registry.committer import Committer
 from atomesh.registry.ledger import Ledger
 from atomesh.registry.metrics import RegistryMetrics
 from atomesh.registry.pages import Pages
+from atomesh.registry.prober import Prober
 from atomesh.registry.service import RegistryService, add_registry_service
 from atomesh.registry.settings import RegistrySettings
 from atomesh.registry.storage import Storage
+from atomesh.registry.warming import Warming
 from atomesh.registry.watches import Watches
 from atomesh.registry.wire import Encoder, Messages
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
@@ -65,6 +67,7 @@ class RegistryServer:
         self._storage = storage
         self._credentials = credentials
         self._clock = clock
+        self._network = network
         self._metrics = RegistryMetrics(self.collectors)
         self._server = Server(
             bind=bind,
@@ -75,6 +78,7 @@ class RegistryServer:
         )
         self._http = self._http_server(http_bind) if http_bind is not None else None
         self._watches: Watches | None = None
+        self._warming: Warming | None = None
         self._messages = Messages()
         self._tasks = Tasks()
         self._ledger: Ledger | None = None
@@ -106,7 +110,7 @@ class RegistryServer:
     @property
     def warm(self) -> bool:
         """Whether what it knows is what there is."""
-        return True
+        return self._warming is not None and self._warming.warm
 
     @property
     def ledger(self) -> Ledger:
@@ -147,6 +151,8 @@ class RegistryServer:
             self._health.set({"": False, SERVICE_NAME: False})
         if self._watches is not None:
             self._watches.close()
+        if self._warming is not None:
+            self._warming.close()
         if self._committing is not None:
             await self._server.stop(STOP_GRACE)
         if self._http is not None:
@@ -161,6 +167,7 @@ class RegistryServer:
     async def _restore(self) -> None:
         stored = await self._storage.load()
         self._ledger = Ledger(stored, self.settings, self._clock.now(), new_lease_id=lambda: secrets.token_hex(16))
+        self._warming = Warming(self._ledger, self._metrics, self._clock)
         self._watches = Watches(self._ledger, Encoder(stored.store_id, self._messages), self._metrics)
         self._committer = Committer(
             self._ledger,
@@ -172,18 +179,19 @@ class RegistryServer:
         )
         self._metrics.show_leases(self._ledger.counts)
         self._metrics.revision.set(stored.revision)
-        self._metrics.self_preservation.set(self._ledger.store.self_preservation)
+        self._metrics.self_preservation.set_function(lambda: self.ledger.self_preservation)
         if stored.entries:
             log.info("restored %d endpoints at revision %d", len(stored.entries), stored.revision)
 
     async def _serve(self) -> None:
-        ledger, committer, watches = self.ledger, self._committer, self._watches
-        if committer is None or watches is None:
+        ledger, committer, watches, warming = self.ledger, self._committer, self._watches, self._warming
+        if committer is None or watches is None or warming is None:
             raise RuntimeError("nothing is restored yet")
         service = RegistryService(
             ledger,
             committer,
             watches,
+            warming,
             credentials=self._credentials,
             clock=self._clock,
             metrics=self._metrics,
@@ -196,10 +204,22 @@ class RegistryServer:
             await self._http.start()
         self._committing = self._tasks.spawn(self._commit(committer, self._health), "registry committer")
         self._tasks.spawn(self._tick(committer), "registry ticker")
+        self._tasks.spawn(warming.run(), "registry warming")
+        if self.settings.probe_interval:
+            self._tasks.spawn(self._prober(ledger).run(), "registry prober")
         await self._server.start()
         self._health.set({"": True, SERVICE_NAME: True})
         self._serving = True
         log.info("registry %s serves on %s", ledger.store.store_id[:8], self.address)
+
+    def _prober(self, ledger: Ledger) -> Prober:
+        return Prober(
+            ledger,
+            credentials=self._credentials,
+            metrics=self._metrics,
+            clock=self._clock,
+            network=self._network,
+        )
 
     async def _commit(self, committer: Committer, health: HealthService) -> None:
         """Without commits there is no registry, and whoever asks for its health must hear so."""

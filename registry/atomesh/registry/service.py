@@ -18,6 +18,7 @@ from atomesh.registry.committer import Committer
 from atomesh.registry.ledger import Ledger
 from atomesh.registry.lessor import fingerprint
 from atomesh.registry.metrics import RegistryMetrics
+from atomesh.registry.warming import Warming
 from atomesh.registry.watches import Watches, Write
 from atomesh.rpc.channel import MAX_MESSAGE_BYTES
 from atomesh.rpc.credentials import Credentials
@@ -56,6 +57,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         ledger: Ledger,
         committer: Committer,
         watches: Watches,
+        warming: Warming,
         *,
         credentials: Credentials,
         clock: Clock,
@@ -66,6 +68,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         self._ledger = ledger
         self._committer = committer
         self._watches = watches
+        self._warming = warming
         self._credentials = credentials
         self._clock = clock
         self._metrics = metrics
@@ -101,6 +104,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
             response.statuses.append(registry_pb2.RenewStatus.ValueType(status))
         if self._ledger.recovering():
             self._committer.wake()
+        self._warming.look()
         return response
 
     async def Update(self, request: registry_pb2.UpdateRequest, context: _Context) -> registry_pb2.UpdateResponse:  # noqa: N802 # gRPC's name
@@ -121,18 +125,22 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
     async def Discover(self, request: registry_pb2.DiscoverRequest, context: _Context) -> registry_pb2.DiscoverResponse:  # noqa: N802 # gRPC's name
         """The snapshot of what is committed now."""
         del context
-        endpoints = self._ledger.discover(requests.selector(request))
+        selector = requests.selector(request)
+        await self._warming.wait()
+        endpoints = self._ledger.discover(selector)
         response = registry_pb2.DiscoverResponse(
             endpoints=self._messages.endpoints(endpoints),
             position=wire.position_message(self._ledger.store.position),
-            self_preservation=self._ledger.store.self_preservation,
+            self_preservation=self._ledger.self_preservation,
         )
         return _sendable(response)
 
     async def Watch(self, request: registry_pb2.WatchRequest, context: _Context, write: Write) -> None:  # type: ignore[override] # noqa: N802 # written, not generated
         """See `Watches`; what is written is encoded already."""
         del context
-        await self._watches.serve(requests.selector(request), requests.resume_position(request), write)
+        selector, resume_after = requests.selector(request), requests.resume_position(request)
+        await self._warming.wait()
+        await self._watches.serve(selector, resume_after, write)
 
     async def GetContract(  # noqa: N802 # gRPC's name
         self, request: registry_pb2.GetContractRequest, context: _Context

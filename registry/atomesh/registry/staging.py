@@ -110,6 +110,7 @@ class Staging:
             last_renewed_at=operation.at,
             load=None,
             recent=None,
+            last_probe=None,
         )
         entry = Entry(fresh, operation.lease, operation.ttl)
         if old is None:
@@ -157,10 +158,17 @@ class Staging:
         gone = self._sorted(operation.expired)
         for entry in gone:
             self._set(entry.key, None)
-        doubted = [replace(entry, suspect=True) for entry in self._sorted(operation.suspected)]
-        heard = [replace(entry, suspect=False) for entry in self._sorted(operation.recovered)]
+        suspect = dict.fromkeys(operation.suspected, True) | dict.fromkeys(operation.recovered, False)
+        unreachable = dict.fromkeys(operation.unreachable, True) | dict.fromkeys(operation.reachable, False)
         self._change(
-            doubted + heard,
+            [
+                replace(
+                    entry,
+                    suspect=suspect.get(entry.lease, entry.suspect),
+                    unreachable=unreachable.get(entry.lease, entry.unreachable),
+                )
+                for entry in self._sorted({**suspect, **unreachable})
+            ],
             [Transition(entry.endpoint, None, RemovedReason.EXPIRED) for entry in gone],
         )
 
@@ -238,7 +246,7 @@ class Staging:
     def _speaks(self, agent: str) -> Counter[str]:
         """Contracts of the agent's endpoints with the number of each, as the batch would leave them."""
         if agent not in self._speaking:
-            self._speaking[agent] = Counter(entry.endpoint.contract_hash for entry in self._store.of_agent(agent))
+            self._speaking[agent] = Counter(self._store.spoken_by(agent))
         return self._speaking[agent]
 
     def _set(self, key: Key, entry: Entry | None) -> None:

@@ -7,7 +7,8 @@ commits that, and `apply` makes it true.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 
 from atomesh.core.selector import Selector
 from atomesh.core.updates import Position
@@ -27,8 +28,10 @@ class Store:
         self._entries: dict[Key, Entry] = {}
         self._by_lease: dict[str, Key] = {}
         self._by_agent: dict[str, dict[Key, None]] = {}
+        self._spoken_by: dict[str, Counter[str]] = {}
         self._by_capability: dict[str, dict[Key, None]] = {}
         self._suspects: set[str] = set()
+        self._unreachable: set[str] = set()
         self._superseded = dict.fromkeys(stored.superseded)
         for entry in stored.entries:
             self._put(entry)
@@ -43,9 +46,14 @@ class Store:
         return Position(self.store_id, self.revision)
 
     @property
-    def suspects(self) -> frozenset[str]:
-        """The leases of endpoints that are SUSPECT by the committed state."""
-        return frozenset(self._suspects)
+    def suspects(self) -> AbstractSet[str]:
+        """The leases of endpoints that were doubted rather than expired, by the committed state."""
+        return self._suspects
+
+    @property
+    def unreachable(self) -> AbstractSet[str]:
+        """The leases of endpoints that fail their probes, by the committed state."""
+        return self._unreachable
 
     @property
     def self_preservation(self) -> bool:
@@ -77,6 +85,10 @@ class Store:
     def of_agent(self, agent: str) -> list[Entry]:
         """Every endpoint of an agent, in no order."""
         return [self._entries[key] for key in self._by_agent.get(agent, ())]
+
+    def spoken_by(self, agent: str) -> Mapping[str, int]:
+        """The hashes of the contracts that an agent's endpoints speak, with how many speak each."""
+        return self._spoken_by.get(agent, {})
 
     def select(self, selector: Selector) -> list[Entry]:
         """Whom a selector matches, by agent, then address. Costs what the narrowest index holds."""
@@ -119,8 +131,11 @@ class Store:
         for capability in endpoint.capabilities:
             self._by_capability.setdefault(capability.name, {})[key] = None
         self.uses[endpoint.contract_hash] += 1
+        self._spoken_by.setdefault(endpoint.agent, Counter())[endpoint.contract_hash] += 1
         if entry.suspect:
             self._suspects.add(entry.lease)
+        if entry.unreachable:
+            self._unreachable.add(entry.lease)
 
     def _remove(self, key: Key) -> None:
         entry = self._entries.pop(key, None)
@@ -131,10 +146,13 @@ class Store:
         _drop(self._by_agent, endpoint.agent, key)
         for name in {capability.name for capability in endpoint.capabilities}:
             _drop(self._by_capability, name, key)
-        self.uses[endpoint.contract_hash] -= 1
-        if not self.uses[endpoint.contract_hash]:
-            del self.uses[endpoint.contract_hash]
+        _drop_one(self.uses, endpoint.contract_hash)
+        spoken = self._spoken_by[endpoint.agent]
+        _drop_one(spoken, endpoint.contract_hash)
+        if not spoken:
+            del self._spoken_by[endpoint.agent]
         self._suspects.discard(entry.lease)
+        self._unreachable.discard(entry.lease)
 
 
 def _drop(index: dict[str, dict[Key, None]], name: str, key: Key) -> None:
@@ -143,3 +161,10 @@ def _drop(index: dict[str, dict[Key, None]], name: str, key: Key) -> None:
     del keys[key]
     if not keys:
         del index[name]
+
+
+def _drop_one(counts: Counter[str], name: str) -> None:
+    """Counts one less, and nothing at all where it was the last."""
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]

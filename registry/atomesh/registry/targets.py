@@ -9,7 +9,7 @@ are one target; where they differ, a label has all values, sorted, with commas.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TypedDict
 
 from atomesh.core.endpoint import Endpoint
@@ -26,15 +26,15 @@ _META = "__meta_atomesh_"
 _NOT_A_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
 
-def target_groups(endpoints: Iterable[Endpoint], registry_address: str) -> list[TargetGroup]:
+def target_groups(endpoints: Iterable[Endpoint], registry_address: str) -> Iterator[TargetGroup]:
     """What Prometheus should scrape: the registry at its own address first, then the agents by theirs."""
     processes: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         if endpoint.metrics_address:
             processes.setdefault(endpoint.metrics_address, []).append(endpoint)
-    groups: list[TargetGroup] = [{"targets": [registry_address], "labels": {f"{_META}role": "registry"}}]
-    groups += [{"targets": [address], "labels": _labels(served)} for address, served in sorted(processes.items())]
-    return groups
+    yield {"targets": [registry_address], "labels": {f"{_META}role": "registry"}}
+    for address, served in sorted(processes.items()):
+        yield {"targets": [address], "labels": _labels(served)}
 
 
 def _labels(served: list[Endpoint]) -> dict[str, str]:

@@ -164,15 +164,18 @@ async def test_a_newer_schema_is_refused_with_both_versions(path: Path) -> None:
     error = await refusal(path)
     assert isinstance(error, StoreForeign)
     assert "schema 7" in str(error)
-    assert "knows 2" in str(error)
+    assert "knows 3" in str(error)
 
 
-async def test_a_file_from_before_there_were_chunks_is_read_and_goes_on(path: Path) -> None:
+@pytest.mark.parametrize("layout", [1, 2])
+async def test_a_file_of_an_older_layout_is_read_and_goes_on(path: Path, layout: int) -> None:
     await filled(path)
     whole = await stored(path)
     database = sqlite3.connect(path)
-    database.execute("ALTER TABLE contracts DROP COLUMN chunk_type")
-    database.execute("PRAGMA user_version=1")
+    database.execute("ALTER TABLE endpoints DROP COLUMN unreachable")
+    if layout == 1:
+        database.execute("ALTER TABLE contracts DROP COLUMN chunk_type")
+    database.execute(f"PRAGMA user_version={layout}")
     database.close()
     storage = SQLiteStorage(path)
     assert await storage.load() == whole, "an upgrade must lose nothing"

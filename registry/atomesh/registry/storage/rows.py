@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def read(database: sqlite3.Connection, path: Path) -> Stored:
     """
     try:
         meta = dict(database.execute("SELECT name, value FROM meta"))
-        columns = "agent, address, endpoint, lease, ttl, declared, suspect, checksum"
+        columns = "agent, address, endpoint, lease, ttl, declared, suspect, checksum, unreachable"
         stored = Stored(
             store_id=str(meta["store_id"]),
             revision=int(meta["revision"]),
@@ -59,7 +58,7 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
     # A lease may move from one key to none and a key from one lease to another: clear first, then fill.
     database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", [entry.key for entry in batch.put])
     database.executemany(
-        "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [_entry_row(entry) for entry in batch.put]
+        "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [_entry_row(entry) for entry in batch.put]
     )
     database.executemany("DELETE FROM contracts WHERE hash = ?", [(name,) for name in batch.dropped_contracts])
     database.executemany(
@@ -77,21 +76,30 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
 
 
 def _entry_row(entry: Entry) -> tuple[Any, ...]:
-    blob = replace(entry.endpoint, load=None, recent=None).to_proto().SerializeToString()
-    return _summed(*entry.key, blob, entry.lease, float(entry.ttl), int(entry.declared), int(entry.suspect))
+    blob = entry.endpoint.to_proto().SerializeToString()
+    values = (*entry.key, blob, entry.lease, float(entry.ttl), int(entry.declared), int(entry.suspect))
+    return (*values, _sum_of_entry(values, entry.unreachable), int(entry.unreachable))
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    _, _, blob, lease, ttl, declared, suspect = _checked(row)
+    *values, checksum, unreachable = row
+    if _sum_of_entry(tuple(values), unreachable) != checksum:
+        raise ValueError(f"the checksum of the row {row[0]!r:.80} is wrong")
+    _, _, blob, lease, ttl, declared, suspect = values
     endpoint = Endpoint.from_proto(registry_pb2.Endpoint.FromString(blob))
-    return Entry(endpoint, lease, ttl, State(declared), bool(suspect))
+    return Entry(endpoint, lease, ttl, State(declared), bool(suspect), bool(unreachable))
+
+
+def _sum_of_entry(values: tuple[Any, ...], unreachable: int) -> int:
+    """Of one that can be reached, the sum is that of a file of layout 2: no row has to be written anew."""
+    return _sum((*values, 1) if unreachable else values)
 
 
 def _contract_row(contract: ContractDescriptor) -> tuple[Any, ...]:
     chunks = () if contract.chunk_type == "" else (contract.chunk_type,)
     values = (contract.hash, contract.input_type, contract.output_type, contract.descriptor_set)
     # Without chunks the sum is that of a file of layout 1, so that one of those need not be written anew.
-    return (*values, _summed(*values, *chunks)[-1], contract.chunk_type)
+    return (*values, _sum((*values, *chunks)), contract.chunk_type)
 
 
 def _contract(row: tuple[Any, ...]) -> ContractDescriptor:
@@ -102,13 +110,6 @@ def _contract(row: tuple[Any, ...]) -> ContractDescriptor:
     return contract
 
 
-def _summed(*values: Any) -> tuple[Any, ...]:
-    """The values and their checksum, as a row."""
-    return (*values, zlib.crc32(repr(values).encode("utf-8", "surrogatepass")))
-
-
-def _checked(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The values of a row, where its checksum is theirs."""
-    if _summed(*row[:-1]) != row:
-        raise ValueError(f"the checksum of the row {row[0]!r:.80} is wrong")
-    return row[:-1]
+def _sum(values: tuple[Any, ...]) -> int:
+    """The checksum of a row's values."""
+    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))

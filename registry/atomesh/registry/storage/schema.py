@@ -6,7 +6,8 @@
     superseded(seq, lease)      fingerprints whose owners must hear that they were replaced
 
 `application_id` says whose file it is, `user_version` which layout it has: 2 has
-`chunk_type` in contracts, and a file of 1 is made one of 2 when it is opened.
+`chunk_type` in contracts, 3 `unreachable` in endpoints; an older file is made a
+new one when it is opened, step by step.
 SQLite keeps no checksum of a page: `integrity_check` sees a broken tree, not a
 broken value. So the rows that matter carry a CRC.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 from atomesh.registry.errors import StorageError, StoreCorrupt, StoreForeign, StoreInUse, StoreUnusable
 
 APPLICATION_ID = 0x41544D53  # "ATMS"
-VERSION = 2
+VERSION = 3
 
 _MAGIC = b"SQLite format 3\0"  # https://sqlite.org/fileformat2.html#magic_header_string
 
@@ -34,6 +35,7 @@ _TABLES = (
         declared INTEGER NOT NULL,
         suspect INTEGER NOT NULL,
         checksum INTEGER NOT NULL,
+        unreachable INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (agent, address)
     ) WITHOUT ROWID""",
     """CREATE TABLE contracts (
@@ -86,8 +88,8 @@ def check_schema(database: sqlite3.Connection, path: Path) -> bool:
     complaint = database.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if complaint != "ok":
         raise corrupt(path, str(complaint))
-    if version == 1:
-        _upgrade(database)
+    if version < VERSION:
+        _upgrade(database, version)
     return False
 
 
@@ -102,10 +104,18 @@ def create_schema(database: sqlite3.Connection, store_id: str) -> None:
     database.execute("COMMIT")
 
 
-def _upgrade(database: sqlite3.Connection) -> None:
-    """Makes a file of layout 1 one of layout 2, all at once. Its checksums stay: see `rows`."""
+_UPGRADES = {
+    1: "ALTER TABLE contracts ADD COLUMN chunk_type TEXT NOT NULL DEFAULT ''",
+    2: "ALTER TABLE endpoints ADD COLUMN unreachable INTEGER NOT NULL DEFAULT 0",
+}
+"""What makes a file of each layout one of the next. Checksums stay: see `rows`."""
+
+
+def _upgrade(database: sqlite3.Connection, version: int) -> None:
+    """Makes an older file one of this layout, all at once."""
     database.execute("BEGIN IMMEDIATE")
-    database.execute("ALTER TABLE contracts ADD COLUMN chunk_type TEXT NOT NULL DEFAULT ''")
+    for older in range(version, VERSION):
+        database.execute(_UPGRADES[older])
     database.execute(f"PRAGMA user_version={VERSION}")
     database.execute("COMMIT")
 
