@@ -33,8 +33,8 @@ def target_groups(endpoints: Iterable[Endpoint], registry_address: str) -> Itera
         if endpoint.metrics_address:
             processes.setdefault(endpoint.metrics_address, []).append(endpoint)
     yield {"targets": [registry_address], "labels": {f"{_META}role": "registry"}}
-    for address, served in sorted(processes.items()):
-        yield {"targets": [address], "labels": _labels(served)}
+    for address in sorted(processes):
+        yield {"targets": [address], "labels": _labels(processes[address])}
 
 
 def _labels(served: list[Endpoint]) -> dict[str, str]:
