@@ -243,7 +243,7 @@ def test_two_worlds_with_one_seed_are_the_same_world(new_world: Any, folded: Any
     for _ in range(2):
         story = Story(1, new_world, folded, [contract()])
         everything = folded(story.world.ledger, EVERY)
-        changes = []
+        changes: list[str] = []
         for _ in range(300):
             story.act()
             changes += map(repr, everything.follow())
