@@ -23,6 +23,11 @@ class Call(Protocol):
 
     context: Context
 
+    @property
+    def typed(self) -> bool:
+        """Whether it came through the service of the contract's own file."""
+        ...
+
     def read(self, expected: type[Message]) -> Message:
         """The input. Raises InvalidArgument where it is none of that type."""
         ...

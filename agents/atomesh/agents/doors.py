@@ -41,6 +41,7 @@ class _GrpcCall:
 
     __slots__ = ("_answering", "_grpc", "context")
 
+    typed = False
     context: Context
     _grpc: ServicerContext
 
@@ -82,6 +83,8 @@ class TypedCall(_GrpcCall):
     """A call through the service that the contract's own file declares; its context is in the headers."""
 
     __slots__ = ("_payload",)
+
+    typed = True
 
     def __init__(self, payload: bytes, context: Context, grpc_context: ServicerContext) -> None:
         """The payload is parsed once it has a slot."""

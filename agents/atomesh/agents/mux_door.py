@@ -51,6 +51,8 @@ class MuxCall:
 
     __slots__ = ("_execution", "_runner", "context")
 
+    typed = False
+
     def __init__(self, context: Context, execution: Execution, runner: _Runner) -> None:
         """The runner answers where the execution goes on."""
         self.context = context

@@ -96,6 +96,8 @@ async def run_once(
 class _LocalCall:
     """A call that never left the process."""
 
+    typed = False
+
     def __init__(self, message: Message, context: Context) -> None:
         self.context = context
         self._message = message

@@ -28,6 +28,7 @@ from atomesh.agents.metrics import AgentSeries, Outcome
 from atomesh.agents.providers import Providers, told
 from atomesh.agents.spec import AgentSpec
 from atomesh.agents.streams import Send, Streaming
+from atomesh.agents.tracing import InSlot, Traced
 from atomesh.core.context import MAX_HOPS, SCOPE, Context
 from atomesh.core.errors import (
     AgentCrashed,
@@ -41,6 +42,7 @@ from atomesh.core.errors import (
     Origin,
 )
 from atomesh.core.rules import rules_for
+from atomesh.core.tracing import Tracer
 from atomesh.rpc.mux.slots import Claim
 
 _CLOCKS_DIFFER = 0.01
@@ -52,7 +54,13 @@ class ServedAgent:
     """Runs one agent's executions in its slots."""
 
     def __init__(
-        self, agent: Agent[Any, Any], spec: AgentSpec, where: Where, admission: Admission, series: AgentSeries
+        self,
+        agent: Agent[Any, Any],
+        spec: AgentSpec,
+        where: Where,
+        admission: Admission,
+        series: AgentSeries,
+        tracer: Tracer | None = None,
     ) -> None:
         """Nothing is started before `start`."""
         self.spec = spec
@@ -70,6 +78,9 @@ class ServedAgent:
         self._provides = bool(self._providers)
         self._threads = None if is_async(agent) else DaemonThreads(spec.name, spec.slots)
         self._streaming = Streaming(agent, spec) if isinstance(agent, StreamingAgent) else None
+        self._in_slot: InSlot = self._execute
+        if tracer is not None:
+            self._in_slot = Traced(tracer, spec, where, admission, self._execute)
         self._delivering = 0
         self._running: set[asyncio.Task[Any]] = set()
         self._idle: asyncio.Event | None = None
@@ -168,7 +179,7 @@ class ServedAgent:
             waited = 0.0
             if wait and not self.admission.try_enter():
                 waited = await self._enter(call, context, self._now())
-            return await self._in_slot(call, context, provided, waited)
+            return await self._in_slot(call, context, provided, waited, None)
         except AtomeshError as error:
             raise self.with_origin(error, context.request_id) from None
         finally:
@@ -234,7 +245,7 @@ class ServedAgent:
             self.series.waits.observe(waited)
         return self.admission.give_up(waiter, self._now()) or waited
 
-    async def _in_slot(
+    async def _execute(
         self,
         call: Call,
         context: ExecutionContext,
@@ -242,7 +253,7 @@ class ServedAgent:
         waited: float,
         send: Send | None = None,
     ) -> Done:
-        """Executes, and gives the slot back when that has really ended."""
+        """Executes in a slot, and gives it back when that has really ended."""
         started = self._now()
         message = self._take(call, context)
         outcome, thread = Outcome.CRASHED, None

@@ -23,7 +23,7 @@ from atomesh.agents.context import new_instance_id
 from atomesh.agents.doors import TypedDoor, anybody, check_request
 from atomesh.agents.drain import Drainer
 from atomesh.agents.failures import log
-from atomesh.agents.metrics import AgentMetrics
+from atomesh.agents.metrics import AgentMetrics, AgentSeries
 from atomesh.agents.mux_door import MuxDoor
 from atomesh.agents.served import ServedAgent
 from atomesh.agents.service import AgentService
@@ -85,7 +85,8 @@ class AgentServer:
         where = Where(self.instance_id, lambda: self.address, clock, self._settings.default_timeout)
         families = AgentMetrics(self.metrics)
         self.agents: Mapping[str, ServedAgent] = {
-            spec.name: _served(agent, spec, where, families, rng) for agent, spec in specs
+            spec.name: ServedAgent(agent, spec, where, *_counted(spec, families, rng), self._settings.tracer)
+            for agent, spec in specs
         }
         self._tasks = Tasks()
         self._started: list[ServedAgent] = []
@@ -270,11 +271,10 @@ class AgentServer:
         return PlainTextResponse("\n".join(away or ["ok"]) + "\n", status_code=503 if away else 200)
 
 
-def _served(
-    agent: Agent[Any, Any], spec: AgentSpec, where: Where, families: AgentMetrics, rng: random.Random
-) -> ServedAgent:
+def _counted(spec: AgentSpec, families: AgentMetrics, rng: random.Random) -> tuple[Admission, AgentSeries]:
+    """Who gives out an agent's slots, and what is counted of it."""
     admission = Admission(spec.name, spec.slots, rng=rng)
-    return ServedAgent(agent, spec, where, admission, families.bind(admission))
+    return admission, families.bind(admission)
 
 
 def _resolve(

@@ -11,6 +11,7 @@ from atomesh.agents.spec import AgentOptions
 from atomesh.core.context import DEFAULT_TIMEOUT
 from atomesh.core.errors import InvalidArgument
 from atomesh.core.names import check_dialable, join_address, split_address
+from atomesh.core.tracing import Tracer
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 
 
@@ -27,6 +28,7 @@ class ServerOptions(AgentOptions, total=False):
     default_timeout: float
     max_connection_age: float | None
     guard_calls: bool
+    tracer: Tracer | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class ServerSettings:
     an address; what runs is finished. None: never."""
     guard_calls: bool = False
     """Whether calls need the token too, and not only draining."""
+    tracer: Tracer | None = None
+    """What begins the spans of executions. None: they are not traced, and a traceparent goes on as it came."""
 
     def __post_init__(self) -> None:
         """Raises InvalidArgument where something is wrong, in one line."""

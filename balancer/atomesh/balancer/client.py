@@ -21,15 +21,17 @@ from atomesh.balancer.metrics import OTHER, AgentSeries, ClientMetrics, reason_o
 from atomesh.balancer.policies import DEFAULT_POLICY, check_policy
 from atomesh.balancer.resolver import RegistryResolver, Resolver, StaticResolver
 from atomesh.balancer.stream import Stream
+from atomesh.balancer.tracing import CallTrace
 from atomesh.balancer.waiting import Call
-from atomesh.balancer.walk import Walk
+from atomesh.balancer.walk import WENT_AWAY, Walk
 from atomesh.balancer.work import Answer, Work
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
-from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope
+from atomesh.core.context import DEFAULT_TIMEOUT, Context, current_scope, current_tracer
 from atomesh.core.contract import Contract, ContractDescriptor, StreamContract
 from atomesh.core.endpoint import Endpoint
 from atomesh.core.errors import AtomeshError, Attempt, Origin
+from atomesh.core.tracing import Tracer
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.http import HttpServer, metrics_page
 from atomesh.rpc.network import GRPC_NETWORK, Network
@@ -109,6 +111,7 @@ class Client:
         mux: bool = True,
         credentials: Credentials = PLAINTEXT,
         metrics: ClientMetrics | None = None,
+        tracer: Tracer | None = None,
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
         network: Network = GRPC_NETWORK,
@@ -120,7 +123,8 @@ class Client:
         calls out by semver range, such as `{">=2": 10, "<2": 90}`. `breakers` has thresholds of
         ejection by agent. With `hedge`, calls that
         may run twice are sent to a second endpoint where they take longer than p95. Without `mux` every call
-        is a unary Execute of its own.
+        is a unary Execute of its own. With a `tracer` calls and their attempts are spans;
+        one made inside an execution that is traced is, without.
 
         Raises:
             InvalidArgument: an address that is none, an unknown policy, no timeout, plaintext off loopback,
@@ -134,6 +138,7 @@ class Client:
         self._hedge = hedge
         self._rng = rng or random.Random()
         self._metrics = metrics or ClientMetrics()
+        self._tracer = tracer
         self._budget = RetryBudget()
         self._metrics.budget.set_function(lambda: self._budget.left(clock.now()))
         self._others = AgentSeries(self._metrics, OTHER)
@@ -265,7 +270,12 @@ class Client:
         deadline, context = self._scope(options, begun)
         call = Call(deadline, check_policy(options.policy) if options.policy else self._policy, context.session_id)
         call.returns = bool(context.via) and agent in context.via
+        trace = None
+        if (tracer := self._tracer or current_tracer()) is not None:
+            trace = CallTrace(tracer, agent, context)
+            context = trace.context
         series, reason = self._others, "CANCELLED"  # unless it ends otherwise
+        failure: AtomeshError | None = WENT_AWAY
         try:
             version = options.version
             fleet = self._fleets.get((agent, version) if version else agent)
@@ -278,12 +288,13 @@ class Client:
             expected = target.output if isinstance(target, Contract) else await fleet.output_class(deadline)
             self._budget.deposit()
             walk = Walk(fleet, call, self._budget, self._metrics, self._clock, self._rng)
+            walk.trace = trace
             hedge = self._hedge if options.hedge is None else options.hedge
             answer = await walk.run(Work(agent, context, input), options.idempotent, hedge=hedge)
             output: Any = _unpack(agent, answer, expected)
-            reason = "OK"
+            reason, failure = "OK", None
         except AtomeshError as error:
-            reason = reason_of(error)
+            reason, failure = reason_of(error), error
             error.attempts = tuple(call.attempts)
             error.origin = _fill(error.origin, agent, context.request_id)
             raise
@@ -291,6 +302,8 @@ class Client:
             series.call(reason, self._clock.now() - begun)
             if call.queue_wait:
                 series.queue_seconds.observe(call.queue_wait)
+            if trace is not None:
+                trace.end(failure, call)
         return Reply(output, answer, agent, tuple(call.attempts), call.queue_wait)
 
     @overload
@@ -383,7 +396,8 @@ class Client:
             context = inherited
             if options.context is not None:
                 request_id = options.context.request_id or inherited.request_id
-                context = replace(options.context, via=inherited.via, request_id=request_id)
+                traceparent = options.context.traceparent or inherited.traceparent
+                context = replace(options.context, via=inherited.via, request_id=request_id, traceparent=traceparent)
             deadline = scope.deadline if timeout is None else min(scope.deadline, now + timeout)
         if not context.request_id or context.timestamp is None:
             timestamp = self._clock.wall() if context.timestamp is None else context.timestamp

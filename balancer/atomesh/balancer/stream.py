@@ -18,9 +18,11 @@ from google.protobuf.message import Message
 from atomesh.balancer.metrics import reason_of
 from atomesh.balancer.policies import check_policy
 from atomesh.balancer.stream_walk import StreamAttempt, StreamWalk
+from atomesh.balancer.tracing import CallTrace
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.work import Work
 from atomesh.core import errors
+from atomesh.core.context import current_tracer
 from atomesh.core.contract import Contract, unpack
 from atomesh.core.errors import AtomeshError, Attempt
 from atomesh.v1 import agent_pb2
@@ -147,7 +149,7 @@ class Stream(Generic[Chunk_co, Out_co]):
         output = _read(plan.agent, part.response.output, plan.output)
         await self._attempt.finish(part.response)
         self._output, self._info = output, part.response.info
-        plan.end("OK")
+        plan.end(None)
         return None
 
     def _check_ended(self) -> agent_pb2.ExecutionInfo:
@@ -167,7 +169,7 @@ class Stream(Generic[Chunk_co, Out_co]):
             error.executed = True
         self._error = error
         self._plan.explain(error)
-        self._plan.end(reason_of(error))
+        self._plan.end(error)
 
 
 class _Plan:
@@ -178,6 +180,7 @@ class _Plan:
     walk: StreamWalk
     output: type[Message]
     chunk: type[Message] | None = None
+    trace: CallTrace | None = None
 
     def __init__(self, client: Client, target: str | Contract[Any, Any], input: Message, options: CallOptions) -> None:
         self.agent = target if isinstance(target, str) else target.agent
@@ -199,6 +202,9 @@ class _Plan:
         self.call = call = Call(deadline, check_policy(policy) if policy else client._policy, context.session_id)
         call.returns = self.agent in context.via
         call.fail_fast = self.options.fail_fast
+        if (tracer := client._tracer or current_tracer()) is not None:
+            self.trace = CallTrace(tracer, self.agent, context, "ExecuteStream")
+            context = self.trace.context
         fleet = await client._all_fleets.meet(self.agent, self.options.version, deadline)
         self._series = fleet.series
         client._check_type(fleet, self._input)
@@ -211,6 +217,7 @@ class _Plan:
         self.work = Work(self.agent, context, self._input)
         client._budget.deposit()
         self.walk = StreamWalk(fleet, call, client._budget, client._metrics, client._clock, client._rng)
+        self.walk.trace = self.trace
 
     def explain(self, error: AtomeshError) -> None:
         """Puts into the error where the call was tried, and its names."""
@@ -220,14 +227,19 @@ class _Plan:
         request_id = origin.request_id or self._request_id
         error.origin = replace(origin, agent=origin.agent or self.agent, request_id=request_id)
 
-    def end(self, reason: str) -> None:
+    def end(self, failure: AtomeshError | None) -> None:
         """Counts the call, once."""
         if self._ended:
             return
         self._ended = True
+        reason = "OK" if failure is None else reason_of(failure)
         self._series.call(reason, self._client._clock.now() - self._begun)
-        if hasattr(self, "call") and self.call.queue_wait:
+        if not hasattr(self, "call"):
+            return
+        if self.call.queue_wait:
             self._series.queue_seconds.observe(self.call.queue_wait)
+        if self.trace is not None:
+            self.trace.end(failure, self.call)
 
 
 def _read(agent: str, packed: AnyMessage, expected: type[Message]) -> Message:

@@ -12,6 +12,7 @@ from atomesh.balancer.fleet import Fleet
 from atomesh.balancer.metrics import ClientMetrics
 from atomesh.balancer.picks import Pick
 from atomesh.balancer.stream_call import StreamCall
+from atomesh.balancer.tracing import end_attempt
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.walk import Walk
 from atomesh.balancer.work import Work
@@ -20,6 +21,7 @@ from atomesh.core.clock import Clock
 from atomesh.core.contract import TYPE_URL_PREFIX
 from atomesh.core.endpoint import Endpoint
 from atomesh.core.errors import AtomeshError
+from atomesh.core.tracing import Span
 from atomesh.v1 import agent_pb2
 
 
@@ -72,6 +74,7 @@ class StreamAttempt:
         self._now = walk._clock.now
         self._begun = self._now()
         self._rpc: StreamCall | None = None
+        self._span: Span | None = None
         self._ended = False
         self._series = walk._grpc
         self._series.started.inc()
@@ -85,6 +88,8 @@ class StreamAttempt:
         """
         address, call = self.pick.endpoint.address, self._walk.call
         try:
+            if (trace := self._walk.trace) is not None:
+                self._span, work = trace.attempt(self.pick.endpoint, call, work)
             grant, self.pick.grant = self.pick.grant, None
             self._rpc = self._fleet.subchannel(address).open_stream(work, call.deadline, grant=grant)
             return await self._part()
@@ -134,6 +139,8 @@ class StreamAttempt:
         else:
             self._walk._note(address, failure, ended - self._begun)
         self._series.handled(code_pb2.OK if failure is None else failure.code, ended - self._begun)
+        if self._span is not None:
+            end_attempt(self._span, failure)
         self.pick.done(ended, failure, running)
         self._fleet.settle()
 

@@ -14,13 +14,15 @@ from atomesh.balancer.hedge import goes_on, pay
 from atomesh.balancer.metrics import ClientMetrics, reason_of
 from atomesh.balancer.picks import Grant, Pick
 from atomesh.balancer.retry import RETRY_BACKOFF, History, Next, decide
+from atomesh.balancer.tracing import CallTrace, end_attempt
 from atomesh.balancer.waiting import Call
 from atomesh.balancer.work import Answer, Work
 from atomesh.core import errors
 from atomesh.core.clock import Clock
 from atomesh.core.errors import AtomeshError, Attempt
+from atomesh.core.tracing import Span
 
-_WENT_AWAY = errors.Cancelled("the caller went away")
+WENT_AWAY = errors.Cancelled("the caller went away")
 _OUTRUN = errors.Cancelled("the call's other attempt settled it")
 
 
@@ -40,6 +42,7 @@ class Walk:
         "_rng",
         "_settled",
         "call",
+        "trace",
     )
 
     def __init__(
@@ -53,6 +56,8 @@ class Walk:
     ) -> None:
         """None yet."""
         self.call = call
+        self.trace: CallTrace | None = None
+        """Its spans, where it is traced."""
         self._fleet = fleet
         self._budget = budget
         self._grpc = metrics.execute
@@ -92,19 +97,22 @@ class Walk:
         now, address, series = self._clock.now, pick.endpoint.address, self._grpc
         begun = now()
         series.unary_began()
-        failure: AtomeshError | None = _WENT_AWAY  # unless it ends otherwise
+        span: Span | None = None
+        failure: AtomeshError | None = WENT_AWAY  # unless it ends otherwise
         answer: Answer | None = None
         grant: Grant | None = None
         try:
             subchannel = self._fleet.subchannel(address)
             grant, pick.grant = pick.grant, None
             call = self.call
+            if self.trace is not None:
+                span, work = self.trace.attempt(pick.endpoint, call, work, hedge=since is not None)
             answer = await subchannel.execute(work, call.deadline, grant=grant, returns=call.returns, wait=pick.waits)
             failure = None
             self._settled = True
             return answer
         except asyncio.CancelledError:
-            failure = _OUTRUN if self._settled else _WENT_AWAY
+            failure = _OUTRUN if self._settled else WENT_AWAY
             raise
         except errors.UnknownAgent as error:
             failure = errors.WrongInstance(f"{address} does not serve {self._fleet.agent} any more: {error.message}")
@@ -124,6 +132,8 @@ class Walk:
             elif failure is not None:
                 series.unary_ended(failure.code, ended - begun)
                 self._note(address, failure, ended - begun)
+            if span is not None:
+                end_attempt(span, failure)
             pick.done(ended, failure, answer.running if answer is not None else None)
             self._fleet.settle()
 
@@ -188,6 +198,8 @@ class Walk:
         decision = decide(error, history, self._budget, now, self._rng)
         if decision.next is Next.FAIL or now + decision.delay >= self.call.deadline:
             raise error
+        if self.trace is not None:
+            self.trace.follows(error, decision.next)
         if decision.next is Next.ELSEWHERE:
             self.call.tried = (*self.call.tried, pick.candidate)
         elif decision.next is Next.WAIT:

@@ -6,6 +6,8 @@ Execute; each form is made when it is first asked for, and kept.
 
 from __future__ import annotations
 
+import copy
+
 from google.protobuf.message import Message
 
 from atomesh.core import errors
@@ -63,6 +65,14 @@ class Work:
                 f"the input is {len(self.input)} bytes; at most {MAX_MESSAGE_BYTES - _ROOM} can be sent",
                 executed=False,
             )
+
+    def traced(self, traceparent: str) -> Work:
+        """The same as a child of another span. The input is not serialized again."""
+        other = copy.copy(self)
+        other.context = self.context.traced(traceparent)
+        other._context, other._request, other._plain = context_pb2.Context(), None, False
+        other._write_context()
+        return other
 
     @property
     def rest(self) -> bytes:

@@ -58,12 +58,17 @@ class Run:
 
     async def run(self) -> int:
         """The exit code."""
+        from atomesh.cli._tracing import opened_tracer
         from atomesh.cli.call import check_registry, open_client
 
         source = Source(self._files.input_file or "-")
         with contextlib.closing(source):
             await check_registry(self._settings)
-            async with open_client(self._settings, []) as mesh, Targets(mesh, self._settings) as targets:
+            async with (
+                opened_tracer(self._settings) as tracer,
+                open_client(self._settings, [], tracer) as mesh,
+                Targets(mesh, self._settings) as targets,
+            ):
                 found = None if self._agent is None else await targets.find_any(self._agent)
                 with Room.opened(self._files, self._agent or PAIRS.value, source) as room:
                     await self._batch(source, targets, found, room, mesh)

@@ -13,6 +13,7 @@ import typer
 
 from atomesh.cli._errors import UsageMistake
 from atomesh.cli._flags import Dialling, Secured
+from atomesh.cli._tracing import Calling, opened_tracer
 
 if TYPE_CHECKING:
     from atomesh.balancer import Client
@@ -61,6 +62,11 @@ class PipelineFlags(Dialling):
 
     pipelines_store: Store = None
     breakers: Breakers = None
+
+
+@dataclass(frozen=True)
+class RunFlags(PipelineFlags, Calling):
+    """Flags of verbs that run pipelines, or start agents."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +123,12 @@ async def opened_room(settings: Settings, *, durable: bool = False) -> AsyncIter
     credentials = settings.credentials.load()
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(opened_store(settings))
-        mesh = await stack.enter_async_context(open_client(settings, []))
+        tracer = await stack.enter_async_context(opened_tracer(settings))
+        mesh = await stack.enter_async_context(open_client(settings, [], tracer))
         finder = await stack.enter_async_context(RegistryFinder(settings.mesh.registry, credentials))
         checkpoints = await stack.enter_async_context(opened_checkpoints(settings)) if durable else None
         server = Server(bind="127.0.0.1:0", credentials=unencrypted(credentials))
-        runner = Runner(mesh, store=store, checkpoints=checkpoints)
+        runner = Runner(mesh, store=store, checkpoints=checkpoints, tracer=tracer)
         shelf = Shelf(mesh, store, SYSTEM_CLOCK, choose=finder.choose, served={})
         service = PipelineService(
             runner,

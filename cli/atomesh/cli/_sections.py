@@ -39,6 +39,21 @@ def _modules(given: Any) -> Any:
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 
+def _networks(given: Any) -> Any:
+    """`10.0.0.0/8,fd00::/8` of the environment, or a list, as networks that may be probed."""
+    from atomesh.core.errors import InvalidArgument
+    from atomesh.registry.allow_list import AllowList
+
+    if isinstance(given, str):
+        given = [network.strip() for network in given.split(",") if network.strip()]
+    if isinstance(given, list | tuple) and all(isinstance(network, str) for network in given):
+        try:
+            AllowList(given)
+        except InvalidArgument as error:
+            raise ValueError(error.message) from None
+    return given
+
+
 def _breakers(given: dict[str, str]) -> dict[str, str]:
     for agent, text in given.items():
         failures, slash, seconds = text.partition("/")
@@ -53,8 +68,12 @@ def _breakers(given: dict[str, str]) -> dict[str, str]:
     return given
 
 
+HTTP_PORT = 7401
+"""Where a registry has its HTTP pages unless it is told otherwise."""
+
 Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
 Modules = Annotated[list[str], BeforeValidator(_modules)]
+Networks = Annotated[list[str], BeforeValidator(_networks)]
 Seconds = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -78,12 +97,25 @@ class MeshSection(Section):
 
     registry: str = "127.0.0.1:7400"
     """The registry's address."""
+    registry_http: str | None = None
+    """Its HTTP address; where unset, HTTP_PORT where the registry is."""
     deadline: Seconds = 30.0
     """Seconds that a call may take."""
     policy: str = "late_binding"
     """How endpoints are picked."""
     breakers: Annotated[dict[str, str], BeforeValidator(_pairs), AfterValidator(_breakers)] = {}
     """Agents whose whole fleet may be ejected, by how many failures in a row: `5`, or `5/30` for 30 s at first."""
+
+    @property
+    def http_address(self) -> str:
+        """host:port of the registry's HTTP pages.
+
+        Raises:
+            InvalidArgument: `registry` is no address.
+        """
+        from atomesh.core.names import join_address, split_address
+
+        return self.registry_http or join_address(split_address(self.registry)[0], HTTP_PORT)
 
 
 class CredentialsSection(Section):
@@ -121,6 +153,25 @@ class LogSection(Section):
     format: Literal["auto", "json", "text"] = "auto"
 
 
+def _collector(said: str) -> str:
+    from atomesh.core.errors import InvalidArgument
+    from atomesh.core.names import collector_url
+
+    try:
+        return collector_url(said) if said else ""
+    except InvalidArgument as error:
+        raise ValueError(error.message.partition("; ")[2]) from None
+
+
+class TracingSection(Section):
+    """Where spans go."""
+
+    otlp_endpoint: Annotated[str, AfterValidator(_collector)] = ""
+    """A collector's URL; nowhere where empty."""
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The share that is sampled of the traces that begin here."""
+
+
 class RegistrySection(Section):
     """`atomesh registry`."""
 
@@ -136,6 +187,12 @@ class RegistrySection(Section):
     max_ttl: Seconds = 3600.0
     strict_contracts: bool = False
     """Registrations are held to the rules of live contracts too."""
+    probe_interval: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    """Seconds between two probes of an endpoint; 0 for none."""
+    probe_timeout: Annotated[float, Field(gt=0, le=300)] = 5.0
+    """Seconds that a probe may take."""
+    probe_networks: Networks | None = None
+    """Where probes may go; loopback and private addresses where unset."""
 
 
 class ServeSection(Section):
@@ -207,6 +264,7 @@ SECTIONS: Mapping[str, type[Section]] = {
     "mesh": MeshSection,
     "credentials": CredentialsSection,
     "log": LogSection,
+    "tracing": TracingSection,
     "registry": RegistrySection,
     "serve": ServeSection,
     "up": UpSection,

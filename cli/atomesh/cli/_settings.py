@@ -30,6 +30,7 @@ from atomesh.cli._sections import (
     PipelinesSection,
     RegistrySection,
     ServeSection,
+    TracingSection,
     UpSection,
 )
 
@@ -55,6 +56,7 @@ class Settings:
     mesh: MeshSection
     credentials: CredentialsSection
     log: LogSection
+    tracing: TracingSection
     registry: RegistrySection
     serve: ServeSection
     up: UpSection
@@ -97,6 +99,7 @@ def load(*flags: Any, environment: Mapping[str, str] | None = None) -> Settings:
     }
     path = _config_path(given.pop("config", None), environment)
     found: dict[str, tuple[Any, Source]] = {}
+    found.update(_from_opentelemetry(environment))
     found.update(_from_file(path) if path else {})
     found.update(_from_environment(environment))
     names = flat_names()
@@ -174,6 +177,17 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, So
     return found
 
 
+def _from_opentelemetry(environment: Mapping[str, str]) -> dict[str, tuple[Any, Source]]:
+    """The collector that OpenTelemetry's own variables name for all programs; the more special one goes first."""
+    for kind in ("TRACES_", ""):
+        if environment.get(f"OTEL_EXPORTER_OTLP_{kind}PROTOCOL", "grpc") != "grpc":
+            return {}  # there, another protocol is spoken than ours
+        variable = f"OTEL_EXPORTER_OTLP_{kind}ENDPOINT"
+        if said := environment.get(variable):
+            return {"otlp_endpoint": (said, Source(f"environment {variable}"))}
+    return {}
+
+
 def _nearest(name: str, known: Any) -> str:
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else "; `atomesh config show` lists all"
@@ -210,5 +224,6 @@ def _flag_of(key: str) -> str:
         "level": "--log-level",
         "format": "--log-format",
         "allow_modules": "--allow-module",
+        "probe_networks": "--probe-network",
     }
     return odd.get(key) or "--" + key.replace("_", "-")

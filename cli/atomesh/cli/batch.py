@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from atomesh.cli._errors import UsageMistake
-from atomesh.cli._flags import Dialling, Json
+from atomesh.cli._flags import Json
+from atomesh.cli._tracing import Calling
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Manner:
 def batch(
     files: Files,
     manner: Manner,
-    flags: Dialling,
+    flags: Calling,
     agent: Annotated[
         str | None,
         typer.Argument(

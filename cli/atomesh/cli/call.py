@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 from atomesh.cli._errors import CliError, ExitCode, UsageMistake
-from atomesh.cli._flags import Dialling
 from atomesh.cli._output import note, say, say_json, to_json
+from atomesh.cli._tracing import Calling, opened_tracer
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from atomesh.balancer import Breaker, CallOptions, Client, Stream
     from atomesh.cli._settings import Settings
     from atomesh.core.errors import Attempt
+    from atomesh.core.tracing import Tracer
     from atomesh.v1.agent_pb2 import ExecutionInfo
 
 
 @dataclass(frozen=True)
-class CallFlags(Dialling):
+class CallFlags(Calling):
     """Flags of `atomesh call`."""
 
     deadline: Annotated[
@@ -94,7 +95,7 @@ async def _call(agent: str, argument: str, settings: Settings, caller: Caller, s
     said = options(settings, caller)
     if not caller.endpoint:
         await check_registry(settings)
-    async with open_client(settings, caller.endpoint or []) as mesh:
+    async with opened_tracer(settings) as tracer, open_client(settings, caller.endpoint or [], tracer) as mesh:
         contract = await contract_of(mesh, agent, caller.endpoint or [], settings)
         message = parse(text, where, contract.input)
         ended: Ended
@@ -124,7 +125,7 @@ async def _streamed(mesh: Client, contract: Any, message: Message, said: CallOpt
     return stream
 
 
-def open_client(settings: Settings, endpoints: list[str]) -> Client:
+def open_client(settings: Settings, endpoints: list[str], tracer: Tracer | None = None) -> Client:
     """A client of the registry, or of these addresses."""
     from atomesh.balancer import Client
 
@@ -135,6 +136,7 @@ def open_client(settings: Settings, endpoints: list[str]) -> Client:
         timeout=settings.mesh.deadline,
         breakers={agent: _breaker(text) for agent, text in settings.mesh.breakers.items()},
         credentials=settings.credentials.load(),
+        tracer=tracer,
     )
 
 

@@ -12,7 +12,7 @@ from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistak
 from atomesh.cli._flags import Json, expanded
 from atomesh.cli._output import console, counted, data_text, escape, fail, note, say, say_json, to_json
 from atomesh.cli._pipeline_shelf import add, delete, ls
-from atomesh.cli._pipelines import Breakers, PipelineFlags, Store
+from atomesh.cli._pipelines import Breakers, PipelineFlags, RunFlags, Store
 from atomesh.cli.serve import ServeFlags
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ async def _checked(name: str, plan: Any, notes: bool) -> str:
     return said + (f" ({counted(len(made.notes), 'note')}, see --notes)" if made.notes else "")
 
 
-def run(pipeline: Which, flags: PipelineFlags, given: Given, as_json: Json = False) -> int:
+def run(pipeline: Which, flags: RunFlags, given: Given, as_json: Json = False) -> int:
     """Run a pipeline; its output is JSON on stdout, how it goes is on stderr.
 
     Ctrl-C cancels the run and all that it has in flight; a durable one can be
@@ -263,6 +263,7 @@ async def _serve(names: list[str], settings: Settings, *, as_json: bool) -> int:
 
     from atomesh.agents import run_until_signal
     from atomesh.cli._pipelines import check_providers, named, opened_checkpoints, opened_store
+    from atomesh.cli._tracing import opened_tracer
     from atomesh.cli.call import check_registry, open_client
     from atomesh.cli.serve import server_options, tell
     from atomesh.pipelines.assembly.gather import RegistryFinder
@@ -277,11 +278,12 @@ async def _serve(names: list[str], settings: Settings, *, as_json: bool) -> int:
             check_providers(spec)
         durable = any(spec.durable for spec, _ in pipelines)
         checkpoints = await stack.enter_async_context(opened_checkpoints(settings)) if durable else None
-        mesh = await stack.enter_async_context(open_client(settings, []))
+        service = settings.serve.name or ",".join(spec.name for spec, _ in pipelines)
+        tracer = await stack.enter_async_context(opened_tracer(settings, service))
+        mesh = await stack.enter_async_context(open_client(settings, [], tracer))
         finder = await stack.enter_async_context(RegistryFinder(settings.mesh.registry, settings.credentials.load()))
-        host = PipelineHost(
-            pipelines, mesh=mesh, store=store, finder=finder, checkpoints=checkpoints, **server_options(settings)
-        )
+        options = server_options(settings, tracer)
+        host = PipelineHost(pipelines, mesh=mesh, store=store, finder=finder, checkpoints=checkpoints, **options)
         await stack.enter_async_context(host)
         if host.resumed:
             note(f"{counted(host.resumed, 'interrupted run')} {'goes' if host.resumed == 1 else 'go'} on")

@@ -109,12 +109,13 @@ async def _process(message: TextInput, settings: Settings) -> TextOutput:
         else:
             note(f"no registry answers at {settings.mesh.registry}; working in this process")
         return await _in_process(message, settings)
+    from atomesh.cli._tracing import opened_tracer
     from atomesh.cli.call import open_client
     from atomesh.core import Contract
     from atomesh.text.v1.text_pb2 import TextInput, TextOutput
 
     contract = Contract(AGENT, TextInput, TextOutput)
-    async with open_client(settings, []) as mesh:
+    async with opened_tracer(settings) as tracer, open_client(settings, [], tracer) as mesh:
         return await mesh.call(contract, message)
 
 

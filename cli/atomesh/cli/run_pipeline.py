@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from atomesh.cli._flags import Json
-from atomesh.cli._pipelines import PipelineFlags
+from atomesh.cli._pipelines import RunFlags
 
 
 def run_pipeline(
-    flags: PipelineFlags,
+    flags: RunFlags,
     config_file: Annotated[
         str, typer.Option("--config-file", metavar="FILE", help="The pipeline, JSON or YAML.", show_default=False)
     ],

@@ -10,7 +10,7 @@ import typer
 from atomesh.cli._errors import EXIT_CODES_HELP, CliError, ExitCode, UsageMistake
 from atomesh.cli._flags import Json, expanded
 from atomesh.cli._output import console, note, say_json
-from atomesh.cli._pipelines import PipelineFlags, StoreFlags
+from atomesh.cli._pipelines import RunFlags, StoreFlags
 
 if TYPE_CHECKING:
     from atomesh.cli._settings import Settings
@@ -235,7 +235,7 @@ async def ask(
 
 def resume(
     run_id: RunId,
-    flags: PipelineFlags,
+    flags: RunFlags,
     repeat_interrupted: Annotated[
         bool,
         typer.Option(

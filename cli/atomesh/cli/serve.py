@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from atomesh.cli._flags import Dialling, Json
+from atomesh.cli._flags import Json
 from atomesh.cli._output import escape, note, say, say_json
 from atomesh.cli._processes import WithParent, end_with_parent
+from atomesh.cli._tracing import Calling, opened_tracer
 
 if TYPE_CHECKING:
     from atomesh.agents import Agent, AgentServer, ServerOptions
     from atomesh.cli._settings import Settings
+    from atomesh.core.tracing import Tracer
 
 REGISTERED_SECONDS = 2.0
 """How long "ready" waits for the registry's word. Registering takes
@@ -23,7 +25,7 @@ milliseconds; without a registry the agents serve all the same."""
 
 
 @dataclass(frozen=True)
-class ServeFlags(Dialling):
+class ServeFlags(Calling):
     """Flags of `atomesh serve`."""
 
     serve_bind: Annotated[
@@ -98,13 +100,22 @@ def serve(
 
         return asyncio.run(run_workers(classes, flags, settings, as_json=as_json))
     agents = load_agents(classes, single="--name" if settings.serve.name else "")
-    return asyncio.run(_serve(agents, settings, as_json=as_json, with_parent=with_parent))
+    return asyncio.run(_traced(agents, settings, as_json=as_json, with_parent=with_parent))
 
 
-async def _serve(agents: list[Agent[Any, Any]], settings: Settings, *, as_json: bool, with_parent: bool) -> int:
+async def _traced(agents: list[Agent[Any, Any]], settings: Settings, *, as_json: bool, with_parent: bool) -> int:
+    service = settings.serve.name or ",".join(agent.name for agent in agents)
+    async with opened_tracer(settings, service) as tracer:
+        options = server_options(settings, tracer)
+        return await _serve(agents, settings, options, as_json=as_json, with_parent=with_parent)
+
+
+async def _serve(
+    agents: list[Agent[Any, Any]], settings: Settings, options: ServerOptions, *, as_json: bool, with_parent: bool
+) -> int:
     from atomesh.agents import AgentServer, run_until_signal
 
-    server = AgentServer(agents, **server_options(settings))
+    server = AgentServer(agents, **options)
     if with_parent:
         end_with_parent()
         # Before it logs: who keeps it tells its lines by their agents.
@@ -118,7 +129,7 @@ async def _serve(agents: list[Agent[Any, Any]], settings: Settings, *, as_json: 
         await asyncio.gather(telling, return_exceptions=True)
 
 
-def server_options(settings: Settings) -> ServerOptions:
+def server_options(settings: Settings, tracer: Tracer | None = None) -> ServerOptions:
     own = settings.serve
     options: ServerOptions = {
         "bind": own.bind,
@@ -130,6 +141,7 @@ def server_options(settings: Settings) -> ServerOptions:
         "ttl": own.ttl,
         "max_connection_age": own.max_connection_age,
         "guard_calls": own.guard_calls,
+        "tracer": tracer,
     }
     # What is not said is left to the class.
     if own.slots is not None:

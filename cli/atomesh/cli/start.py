@@ -18,17 +18,19 @@ import typer
 from atomesh.cli._errors import CliError, ExitCode, UsageMistake
 from atomesh.cli._flags import Json, as_typed
 from atomesh.cli._output import escape, note, say, say_json
-from atomesh.cli._pipelines import PipelineFlags
+from atomesh.cli._pipelines import RunFlags
 from atomesh.cli._processes import Child, Signals, WithParent, end_with_parent
+from atomesh.cli._tracing import opened_tracer
 
 if TYPE_CHECKING:
     from atomesh.agents import Agent
     from atomesh.cli._settings import Settings
+    from atomesh.core.tracing import Tracer
     from atomesh.v1 import pipeline_pb2
 
 
 @dataclass(frozen=True)
-class StartFlags(PipelineFlags):
+class StartFlags(RunFlags):
     """Flags of `atomesh start`."""
 
     pipelines_allow_modules: Annotated[
@@ -157,7 +159,7 @@ def _be(wanted: Wanted) -> int:
     limits += [limit_cpus(wanted.cpus)] if wanted.cpus else []
     try:
         agent = _loaded(wanted)
-        return asyncio.run(_serve(agent, wanted, limits))
+        return asyncio.run(_traced(agent, wanted, limits))
     except MemoryError:
         raise CliError(
             f"{wanted.definition.name} cannot even start with {', '.join(limits)}; give it more with --memory",
@@ -171,11 +173,16 @@ def _loaded(wanted: Wanted) -> Agent[Any, Any]:
     return load_agent(f"{wanted.definition.module}:{wanted.definition.class_name}", wanted.arguments)
 
 
-async def _serve(agent: Agent[Any, Any], wanted: Wanted, limits: list[str]) -> int:
+async def _traced(agent: Agent[Any, Any], wanted: Wanted, limits: list[str]) -> int:
+    async with opened_tracer(wanted.settings, wanted.settings.serve.name or wanted.definition.name) as tracer:
+        return await _serve(agent, wanted, limits, tracer)
+
+
+async def _serve(agent: Agent[Any, Any], wanted: Wanted, limits: list[str], tracer: Tracer | None) -> int:
     from atomesh.agents import AgentServer, run_until_signal
     from atomesh.cli.serve import server_options, tell
 
-    options = server_options(wanted.settings)
+    options = server_options(wanted.settings, tracer)
     known = {item if isinstance(item, str) else item.name for item in agent.capabilities}
     more = [word for word in wanted.definition.capabilities if word not in known]
     options["capabilities"] = [*agent.capabilities, *more]

@@ -12,6 +12,7 @@ import typer
 from atomesh.cli._errors import CliError, ExitCode
 from atomesh.cli._flags import Json, Secured
 from atomesh.cli._output import escape, note, say, say_json
+from atomesh.cli._tracing import Traced
 
 if TYPE_CHECKING:
     from atomesh.cli._processes import Child
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class UpFlags(Secured):
+class UpFlags(Secured, Traced):
     """Flags of `atomesh up`."""
 
     up_endpoints: Annotated[int | None, typer.Option("--endpoints", help="Text agents, 1 to 64 [3].")] = None
@@ -110,7 +111,10 @@ def make_agent(name: str, registry: str, flags: Sequence[str], heard: Callable[[
 
 def _agent_flags(settings: Settings) -> list[str]:
     slots = [] if settings.up.slots is None else ["--slots", str(settings.up.slots)]
-    return [*slots, *_shared_flags(settings)]
+    # A child has the environment and the file by itself, but not our flags.
+    own, said = settings.tracing, [key for key, source in settings.sources.items() if source.name == "flag"]
+    traced = [f"--{key.replace('_', '-')}={getattr(own, key)}" for key in type(own).model_fields if key in said]
+    return [*slots, *traced, *_shared_flags(settings)]
 
 
 def _shared_flags(settings: Settings) -> list[str]:

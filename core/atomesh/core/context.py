@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from atomesh.core.errors import InvalidArgument
 from atomesh.core.times import from_timestamp, set_timestamp
+from atomesh.core.tracing import Tracer
 from atomesh.v1 import context_pb2
 
 DEFAULT_TIMEOUT = 30.0
@@ -145,6 +146,19 @@ class Context:
             self.via,
         )
 
+    def traced(self, traceparent: str) -> Context:
+        """The same as a child of another span."""
+        return Context(
+            self.request_id,
+            self.user_id,
+            self.session_id,
+            self.metadata,
+            traceparent,
+            self.idempotency_key,
+            self.timestamp,
+            self.via,
+        )
+
     def with_request_id(self) -> Context:
         """Itself where it has a request id, else the same with a new one."""
         return self if self.request_id else replace(self, request_id=new_request_id())
@@ -157,6 +171,8 @@ class Scope:
     context: Context
     deadline: float
     agent: str = ""
+    tracer: Tracer | None = field(default=None, kw_only=True, repr=False, compare=False)
+    """Begins the spans of calls made in it, where its execution is traced and the client has no tracer of its own."""
 
     def child(self) -> Context:
         """The context of a call made from inside this execution.
@@ -177,6 +193,12 @@ SCOPE: ContextVar[Scope | None] = ContextVar("atomesh_scope", default=None)
 def current_scope() -> Scope | None:
     """The execution that this code runs in; None outside of one."""
     return SCOPE.get()
+
+
+def current_tracer() -> Tracer | None:
+    """The tracer of the execution that this code runs in; None outside of one that is traced."""
+    scope = SCOPE.get()
+    return None if scope is None else scope.tracer
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ _AGENT = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*\.?")
 _PORT = re.compile(r"0|[1-9][0-9]{0,4}")  # one spelling: an address is a key
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_PORTED = re.compile(r":[0-9]+$")
+_OTLP_PORT = 4317  # IANA's for OTLP over gRPC
 _ZONE = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -74,6 +76,28 @@ def is_loopback(host: str) -> bool:
     if host.lower().removesuffix(".") == "localhost":
         return True
     return (_is_ip(host, 4) or _is_ip(host, 6)) and ipaddress.ip_address(host).is_loopback
+
+
+def collector_url(endpoint: str) -> str:
+    """An OTLP collector's URL: `http://host:port` is plaintext, `https://host:port` is TLS.
+
+    Without a scheme it is plaintext on loopback and TLS elsewhere; without a port it is 4317.
+
+    Raises:
+        InvalidArgument: it is no such URL.
+    """
+    scheme, said, rest = endpoint.rpartition("://")
+    rest = rest.removesuffix("/")
+    try:
+        host, port = split_address(rest if _PORTED.search(rest) else f"{rest}:{_OTLP_PORT}")
+    except InvalidArgument:
+        host, port = "", 0
+    if not port or (said and scheme not in ("http", "https")):
+        raise InvalidArgument(
+            f"{endpoint!r:.80} is no collector's URL; expected http://host:port or https://host:port, no path"
+        )
+    scheme = scheme or ("http" if is_loopback(host) else "https")
+    return f"{scheme}://{join_address(host, port)}"
 
 
 def _is_host_name(text: str) -> bool:

@@ -117,6 +117,7 @@ class PipelineHost:
             middleware=self._middleware,
             observers=self._observers,
             metrics=PipelineMetrics(server.metrics),
+            tracer=self._options.get("tracer"),
             clock=self._clock,
         )
         shelf = Shelf(self._mesh, self._store, self._clock, choose=self._finder.choose, served=plans)

@@ -16,9 +16,10 @@ from google.protobuf.message import Message
 from atomesh.balancer import Client
 from atomesh.core import errors
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
-from atomesh.core.context import Context
+from atomesh.core.context import Context, current_tracer
 from atomesh.core.contract import known_class
 from atomesh.core.errors import AtomeshError
+from atomesh.core.tracing import Tracer
 from atomesh.pipelines.checkpoints import Checkpoints
 from atomesh.pipelines.errors import (
     Interrupted,
@@ -40,6 +41,7 @@ from atomesh.pipelines.running import Outcome, Run
 from atomesh.pipelines.schedule import run_stages
 from atomesh.pipelines.stage import Stages
 from atomesh.pipelines.store.base import Resumption, RunStore
+from atomesh.pipelines.tracing import RunTrace
 
 log = logging.getLogger("atomesh.pipelines")
 
@@ -67,17 +69,22 @@ class Runner:
         middleware: Sequence[Middleware] = (),
         observers: Sequence[RunObserver] = (),
         metrics: PipelineMetrics | None = None,
+        tracer: Tracer | None = None,
         owner: str = "",
         clock: Clock = SYSTEM_CLOCK,
         rng: random.Random | None = None,
     ) -> None:
-        """`store` keeps what became of runs; `checkpoints`, the outputs of durable ones. `owner` names this process."""
+        """`store` keeps what became of runs; `checkpoints`, the outputs of durable ones. `owner` names this process.
+
+        With a `tracer` runs and their stages are spans; one inside an execution that is traced is, without.
+        """
         self.store = store
         self.owner = owner
         self._checkpoints = checkpoints
         self._providers = dict(providers or {})
         self._observers = tuple(observers)
         self.metrics = metrics or PipelineMetrics()
+        self._tracer = tracer
         self._clock = clock
         rng = rng or random.Random()
         self._stages = Stages(mesh, clock=clock, rng=rng, middleware=middleware, checkpoints=checkpoints)
@@ -256,6 +263,9 @@ class Runner:
         run.task = asyncio.current_task()
         self._runs[record.id] = run
         run.series.running += 1
+        if (tracer := self._tracer or current_tracer()) is not None:
+            run.trace = RunTrace(tracer, record, run.context)
+            run.context = run.trace.context
         if run.observers:
             run.observe("run_started")
         if run.listener is not None:
@@ -298,6 +308,8 @@ class Runner:
         del self._runs[record.id]
         run.series.running -= 1
         run.series.run_ended(record)
+        if run.trace is not None:
+            run.trace.end(record)
         interrupted = record.durable and record.status is RunStatus.CANCELLED and not run.cancelled
         if self.store is not None and not (interrupted or waits):
             self.store.end(record)

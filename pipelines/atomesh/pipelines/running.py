@@ -17,6 +17,7 @@ from atomesh.pipelines.metrics import PipelineSeries
 from atomesh.pipelines.middleware import RunObserver
 from atomesh.pipelines.plan import Plan, Step
 from atomesh.pipelines.record import LogRecord, RunRecord, StageRecord
+from atomesh.pipelines.tracing import RunTrace
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class Run:
     resources: Mapping[str, Any] = field(default_factory=dict)
     finished: list[Step] = field(default_factory=list)
     """Stages that have an output of their own, in the order in which they ended."""
+    trace: RunTrace | None = None
+    """Its spans, where it is traced."""
     task: asyncio.Task[Any] | None = None
     cancelled: bool = False
     """Somebody asked to cancel it, other than by cancelling its task."""
@@ -48,6 +51,10 @@ class Run:
     """It began in another process."""
     repeat_interrupted: bool = False
     """It is resumed, and what was under way before may run twice."""
+
+    def context_of(self, step: Step) -> Context:
+        """What travels with the calls of a stage."""
+        return self.context if self.trace is None else self.trace.context_of(step.id)
 
     def tell(self, event: Event) -> None:
         """Tells the one who follows the run; what goes wrong there is no fault of the run."""

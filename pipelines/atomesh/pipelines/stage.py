@@ -50,6 +50,8 @@ class Stages:
         """
         record, begun = run.stages[step.id], self._clock.now()
         output: Any = None
+        if run.trace is not None:
+            run.trace.begin(record)
         try:
             if reason := self._left_out(run, step):
                 record.status, record.reason = StageStatus.OMITTED, reason
@@ -109,6 +111,8 @@ class Stages:
         if output is not None:
             record.outputs = output if isinstance(output, list) else (output,)
         run.series.stage_ended(record)
+        if run.trace is not None:
+            run.trace.stage_ended(record)
         if run.observers:
             run.observe("stage_ended", record)
         if run.listener is not None:
@@ -183,7 +187,7 @@ class Stages:
         """The agent's output, or its fallback's, with the middleware around it."""
         run, step = piece.run, piece.step
         piece.record.input_bytes += message.ByteSize()
-        context = run.context.with_key(f"{run.key}/{piece.key}")
+        context = run.context_of(step).with_key(f"{run.key}/{piece.key}")
         if not self._middleware:
             return await self._attempts.spend(piece, message, context)
         call = StageCall(run.record, piece.record, step.target.agent, message, context, piece.item, run.resources)

@@ -41,6 +41,8 @@ class FakeCall:
     def timeout(self) -> float | None:
         return self._timeout
 
+    typed = False
+
     def no_wait(self) -> bool:
         return self._no_wait
 
