@@ -66,8 +66,8 @@ class Hub:
     def publish(self, revision: Revision) -> list[Watcher]:
         """Offers a revision to whom it concerns; those."""
         concerned: list[Watcher] = []
-        for mark, transitions in _by_mark(revision.transitions).items():
-            for group in self._groups.get(mark, {}).values():
+        for mark, transitions in self._by_mark(revision.transitions).items():
+            for group in self._groups[mark].values():
                 changes = seen(group.selector, revision.number, transitions)
                 if changes is not None:
                     for watcher in group.watchers:
@@ -75,21 +75,22 @@ class Hub:
                     concerned += group.watchers
         return concerned
 
+    def _by_mark(self, transitions: tuple[Transition, ...]) -> dict[_Mark, list[Transition]]:
+        """The transitions under each mark that somebody asks for and one of their endpoints has, in their order."""
+        marked: dict[_Mark, list[Transition]] = {}
+        if not self._groups:
+            return marked
+        for transition in transitions:
+            for mark in dict.fromkeys((*_marks(transition.old), *_marks(transition.new))):
+                if mark in self._groups:
+                    marked.setdefault(mark, []).append(transition)
+        return marked
+
 
 def _mark_of(selector: Selector) -> _Mark:
     if selector.agent:
         return ("agent", selector.agent)
     return ("capability", selector.capabilities[0]) if selector.capabilities else _ANY
-
-
-def _by_mark(transitions: tuple[Transition, ...]) -> dict[_Mark, list[Transition]]:
-    """The transitions under each mark that one of their endpoints has, in their order."""
-    marked: dict[_Mark, list[Transition]] = {}
-    for transition in transitions:
-        marks = {mark: None for endpoint in (transition.old, transition.new) for mark in _marks(endpoint)}
-        for mark in marks:
-            marked.setdefault(mark, []).append(transition)
-    return marked
 
 
 def _marks(endpoint: Endpoint | None) -> list[_Mark]:

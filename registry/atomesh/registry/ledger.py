@@ -25,7 +25,7 @@ from atomesh.registry.heard import Heard
 from atomesh.registry.history import History
 from atomesh.registry.hub import Hub
 from atomesh.registry.lessor import Lessor
-from atomesh.registry.operations import Entry, Judge, Operation, Revision, Stored
+from atomesh.registry.operations import Entry, Judge, Operation, Revision, Stored, Transition
 from atomesh.registry.probing import Probing
 from atomesh.registry.settings import RegistrySettings
 from atomesh.registry.staging import Staged, stage
@@ -262,12 +262,14 @@ class Ledger:
 
     def _with_loads(self, revision: Revision) -> Revision:
         """The revision as watchers see it: endpoints with what was last heard of them."""
-        steps = []
-        for step in revision.transitions:
-            entry = self.store.get(step.new.key) if step.new is not None else None
-            current = entry is not None and entry.endpoint is step.new
-            steps.append(replace(step, new=self.as_heard(entry)) if entry is not None and current else step)
-        return Revision(revision.number, tuple(steps))
+        return Revision(revision.number, tuple(map(self._with_load, revision.transitions)))
+
+    def _with_load(self, step: Transition) -> Transition:
+        entry = None if step.new is None else self.store.get(step.new.key)
+        if entry is None or entry.endpoint is not step.new:
+            return step  # a later operation of the same batch has changed it again
+        shown = self._heard.show(entry)
+        return step if shown is step.new else Transition(step.old, shown, step.reason)
 
     def as_heard(self, entry: Entry) -> Endpoint:
         """The entry's endpoint with what was last heard of it."""

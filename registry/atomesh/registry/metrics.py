@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from atomesh.core.endpoint import ALL_STATES, ProbeResult, State
+from atomesh.registry.ledger import RenewStatus
 from atomesh.rpc.counting import Count, CounterFamily, HistogramFamily, Spread
 
 _COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -38,7 +39,7 @@ class RegistryMetrics:
         self.incompatible = registrations.labels("incompatible")
         self.register_failed = registrations.labels("failed")
         renewals = self._by("result", "renewals", "Lease renewals by result.")
-        self.renewals = {name: renewals.labels(name.lower()) for name in ("RENEWED", "UNKNOWN", "SUPERSEDED")}
+        self.renewals = {status: renewals.labels(status.name.lower()) for status in RenewStatus}
         self.expirations = self._counter("expirations", "Leases that ran out.")
         self.suspicions = self._counter("suspicions", "Leases that ran out and were doubted instead.")
         self.removals = self._counter("deregistrations", "Endpoints that left.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.registry.committer import Committer
 from atomesh.registry.ledger import Ledger
+from atomesh.registry.lease_ids import lease_ids
 from atomesh.registry.metrics import RegistryMetrics
 from atomesh.registry.pages import Pages
 from atomesh.registry.prober import Prober
@@ -166,7 +166,7 @@ class RegistryServer:
 
     async def _restore(self) -> None:
         stored = await self._storage.load()
-        self._ledger = Ledger(stored, self.settings, self._clock.now(), new_lease_id=lambda: secrets.token_hex(16))
+        self._ledger = Ledger(stored, self.settings, self._clock.now(), new_lease_id=lease_ids().__next__)
         self._warming = Warming(self._ledger, self._metrics, self._clock)
         self._watches = Watches(self._ledger, Encoder(stored.store_id, self._messages), self._metrics)
         self._committer = Committer(

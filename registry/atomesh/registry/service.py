@@ -100,7 +100,7 @@ class RegistryService(registry_pb2_grpc.RegistryServiceServicer):
         for renewal in request.renewals:
             load = Load.from_proto(renewal.load) if renewal.HasField("load") else None
             status = self._ledger.renew(fingerprint(renewal.lease_id), load, now, wall)
-            self._metrics.renewals[status.name].inc()
+            self._metrics.renewals[status].inc()
             response.statuses.append(registry_pb2.RenewStatus.ValueType(status))
         if self._ledger.recovering():
             self._committer.wake()

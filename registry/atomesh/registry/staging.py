@@ -58,7 +58,7 @@ class Staging:
         self._revision = store.revision
         self._entries: dict[Key, Entry | None] = {}
         self._leases: dict[str, Key | None] = {}
-        self._speaking: dict[str, Counter[str]] = {}
+        self._speaking: dict[str, dict[str, int]] = {}
         self._contracts: dict[str, ContractDescriptor] = {}
         self._revisions: list[Revision] = []
         self._granted: list[tuple[str, float]] = []
@@ -100,34 +100,33 @@ class Staging:
         endpoint, contract = operation.endpoint, operation.contract
         old = self._get(endpoint.key)
         self._check_contract(operation, old)
+        # Where the answer to its first try was lost, it is the same instance,
+        # with a lease that it knows: what drains still drains.
+        again = old is not None and old.endpoint.instance_id == endpoint.instance_id
+        declared = old.declared if again and old is not None else State.SERVING
         fresh = replace(
             endpoint,
-            state=State.SERVING,
+            state=declared,
             input_type=contract.input_type,
             output_type=contract.output_type,
             contract_hash=contract.hash,
             registered_at=operation.at,
             last_renewed_at=operation.at,
+            revision=self._revision + 1,
             load=None,
             recent=None,
             last_probe=None,
         )
-        entry = Entry(fresh, operation.lease, operation.ttl)
+        entry = Entry(fresh, operation.lease, operation.ttl, declared)
         if old is None:
-            entry = entry.at(self._revision + 1)
-            transitions = [Transition(None, entry.endpoint)]
-        elif old.endpoint.instance_id == endpoint.instance_id:
-            # The answer to its first try was lost: the same instance, with a
-            # lease that it knows. What drains still drains.
+            transitions = [Transition(None, fresh)]
+        elif again:
             self._ended.append(old.lease)
-            entry = replace(entry, declared=old.declared).at(self._revision + 1)
-            transitions = [Transition(old.endpoint, entry.endpoint)]
+            transitions = [Transition(old.endpoint, fresh)]
         else:
             self._ended.append(old.lease)
             self._superseded[old.lease] = None
-            entry = entry.at(self._revision + 1)
-            gone = Transition(old.endpoint, None, RemovedReason.SUPERSEDED)
-            transitions = [gone, Transition(None, entry.endpoint)]
+            transitions = [Transition(old.endpoint, None, RemovedReason.SUPERSEDED), Transition(None, fresh)]
         self._contracts[contract.hash] = contract
         self._granted.append((entry.lease, entry.ttl))
         self._set(entry.key, entry)
@@ -198,23 +197,22 @@ class Staging:
     def _check_contract(self, operation: Register, old: Entry | None) -> None:
         """Against every other live endpoint of the agent; the one at its own address makes way anyway."""
         endpoint, contract = operation.endpoint, operation.contract
-        others = Counter(self._speaks(endpoint.agent))
-        if old is not None:
-            others[old.endpoint.contract_hash] -= 1
-        for contract_hash in sorted(name for name, count in others.items() if count > 0):
+        mine = None if old is None else old.endpoint.contract_hash
+        others = {name for name, count in self._speaks(endpoint.agent).items() if count > (name == mine)}
+        for contract_hash in sorted(others - {contract.hash}):
             if difference := incompatibility(self._contract(contract_hash), contract):
                 raise IncompatibleContract(
                     f"the contract of {endpoint.agent} at {endpoint.address} breaks that of its live endpoints: "
                     f"{difference}; a breaking change needs a new proto package (such as text.v2) under a new agent name, "
                     "or the old endpoints gone"
                 )
-        if self._strict and others[contract.hash] <= 0:
+        if self._strict and contract.hash not in others:
             self._check_rules(operation, others)
 
-    def _check_rules(self, operation: Register, others: Counter[str]) -> None:
+    def _check_rules(self, operation: Register, others: set[str]) -> None:
         """Against the rules of live contracts; one that is live itself was let in before, and its endpoints may restart."""
         endpoint, contract = operation.endpoint, operation.contract
-        for contract_hash in sorted(name for name, count in others.items() if count > 0):
+        for contract_hash in sorted(others):
             if breaches := narrowed(self._contract(contract_hash), contract):
                 more = f" (and {len(breaches) - 1} more)" if len(breaches) > 1 else ""
                 raise IncompatibleContract(
@@ -243,11 +241,12 @@ class Staging:
     def _contract(self, contract_hash: str) -> ContractDescriptor:
         return self._contracts.get(contract_hash) or self._store.contracts[contract_hash]
 
-    def _speaks(self, agent: str) -> Counter[str]:
+    def _speaks(self, agent: str) -> dict[str, int]:
         """Contracts of the agent's endpoints with the number of each, as the batch would leave them."""
-        if agent not in self._speaking:
-            self._speaking[agent] = Counter(self._store.spoken_by(agent))
-        return self._speaking[agent]
+        speaks = self._speaking.get(agent)
+        if speaks is None:
+            speaks = self._speaking[agent] = dict(self._store.spoken_by(agent))
+        return speaks
 
     def _set(self, key: Key, entry: Entry | None) -> None:
         old, speaks = self._get(key), self._speaks(key[0])
@@ -255,7 +254,7 @@ class Staging:
             speaks[old.endpoint.contract_hash] -= 1
             self._leases[old.lease] = None
         if entry is not None:
-            speaks[entry.endpoint.contract_hash] += 1
+            speaks[entry.endpoint.contract_hash] = speaks.get(entry.endpoint.contract_hash, 0) + 1
             self._leases[entry.lease] = key
         self._entries[key] = entry
 

@@ -6,7 +6,7 @@ commits that, and `apply` makes it true.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
@@ -32,7 +32,7 @@ class Store:
         self._by_capability: dict[str, dict[Key, None]] = {}
         self._suspects: set[str] = set()
         self._unreachable: set[str] = set()
-        self._superseded = dict.fromkeys(stored.superseded)
+        self._superseded = OrderedDict.fromkeys(stored.superseded)
         for entry in stored.entries:
             self._put(entry)
 
@@ -109,7 +109,7 @@ class Store:
         for lease in batch.superseded:
             self._superseded[lease] = None
         while len(self._superseded) > self._kept:
-            del self._superseded[next(iter(self._superseded))]
+            self._superseded.popitem(last=False)
         self.revision = batch.revision
 
     def _candidates(self, selector: Selector) -> Iterator[Entry]:

@@ -55,10 +55,9 @@ def read(database: sqlite3.Connection, path: Path) -> Stored:
 def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> None:
     """Writes what a batch changed, inside the transaction that the caller has begun."""
     database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", batch.removed)
-    # A lease may move from one key to none and a key from one lease to another: clear first, then fill.
-    database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", [entry.key for entry in batch.put])
+    # A lease may move from one key to another, and REPLACE clears the row of either.
     database.executemany(
-        "INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [_entry_row(entry) for entry in batch.put]
+        "INSERT OR REPLACE INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [_entry_row(entry) for entry in batch.put]
     )
     database.executemany("DELETE FROM contracts WHERE hash = ?", [(name,) for name in batch.dropped_contracts])
     database.executemany(
