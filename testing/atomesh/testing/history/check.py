@@ -1,0 +1,50 @@
+"""All promises, each with its validator, and what a history says against them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from types import MappingProxyType
+
+from atomesh.testing.history.evidence import Evidence
+from atomesh.testing.history.facts import Fact
+from atomesh.testing.history.promises import agreeing, positions, watching
+from atomesh.testing.history.violation import Violation
+
+Validator = Callable[[Evidence], Iterator[Violation]]
+
+PROMISES: MappingProxyType[str, Validator] = MappingProxyType(
+    {
+        "ordered and unique": watching.ordered,
+        "reliable": watching.reliable,
+        "folding": watching.folding,
+        "resumable": watching.begun_rightly,
+        "slow watchers": watching.slow_said,
+        "bounded": watching.bounded,
+        "bookmarked": watching.bookmarked,
+        "agreeing": agreeing.agreeing,
+        "snapshots": agreeing.snapshots_sorted,
+        "atomic": agreeing.one_operation,
+        "numbered": agreeing.numbered,
+        "positions said": positions.said,
+        "read your writes": positions.monotone,
+        "revisions used once": positions.used_once,
+        "stores": positions.stores,
+        "committed first": positions.committed_first,
+    }
+)
+
+
+def check(facts: Iterable[Fact]) -> list[Violation]:
+    """All that a history says against the promises, by time.
+
+    Raises:
+        ValueError: it does not begin with its Rules.
+    """
+    evidence = Evidence(facts)
+    found = [
+        replace(violation, promise=promise)
+        for promise, validator in PROMISES.items()
+        for violation in validator(evidence)
+    ]
+    return sorted(found, key=lambda violation: violation.at)

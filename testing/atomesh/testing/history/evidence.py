@@ -1,0 +1,254 @@
+"""A history, sorted out: who asked what, who watched what, and what is known of each store at each revision."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from atomesh.testing.history.facts import (
+    Asked,
+    Change,
+    Committed,
+    Deregister,
+    Discover,
+    Fact,
+    GetContract,
+    Register,
+    Renew,
+    Rules,
+    Started,
+    Stopped,
+    Trouble,
+    Update,
+    WatchBegan,
+    WatchEnded,
+    WatchTold,
+)
+from atomesh.testing.history.streams import Known, Stream, View
+from atomesh.testing.history.values import (
+    Place,
+    Shown,
+    Wanted,
+)
+
+_F = TypeVar("_F")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One registry process: from its start until it was told to stop or killed."""
+
+    number: int
+    began: float
+    served: float
+    kept: bool
+    """Whether it is on the store of the one before."""
+    ended: float
+    killed: bool
+
+
+class Evidence:
+    """What validators look at. Nothing in it is decided yet."""
+
+    def __init__(self, facts: Iterable[Fact]) -> None:
+        """Raises ValueError where the history does not begin with its Rules."""
+        self.facts = list(facts)
+        if not self.facts or not isinstance(self.facts[0], Rules):
+            raise ValueError("a history begins with its Rules; the recorder of this one noted none")
+        self.rules = self.facts[0]
+        self._same: dict[Shown, Shown] = {}
+        self.registers = self._of(Register)
+        self.renews = self._of(Renew)
+        self.updates = self._of(Update)
+        self.deregisters = self._of(Deregister)
+        self.discovers = [replace(each, shown=self._interned(each.shown)) for each in self._of(Discover)]
+        self.contracts = self._of(GetContract)
+        self.commits = self._of(Committed)
+        self.troubles = self._of(Trouble)
+        self.calls: list[Asked] = sorted(
+            (
+                *self.registers,
+                *self.renews,
+                *self.updates,
+                *self.deregisters,
+                *self.discovers,
+                *self.contracts,
+            ),
+            key=lambda call: (call.began, call.number),
+        )
+        self.runs = _runs(self._of(Started), self._of(Stopped))
+        self.streams = self._streams()
+        self.end = max((_when(fact) for fact in self.facts if not isinstance(fact, Rules)), default=0.0)
+        self._matched: dict[tuple[Wanted, int], bool] = {}
+        self.logs: dict[str, Log] = {}
+        self.views: list[tuple[Wanted, Known]] = []
+        self._learn()
+
+    def log(self, store: str) -> Log:
+        """What is known of a store."""
+        return self.logs.setdefault(store, Log(store))
+
+    def shows(self, wanted: Wanted, shown: Shown) -> bool:
+        """Whether a selector shows an endpoint."""
+        known = self._matched.get((wanted, id(shown)))
+        if known is None:
+            known = self._matched[wanted, id(shown)] = wanted.matches(shown)
+        return known
+
+    def project(self, wanted: Wanted, state: View) -> View:
+        """What a selector shows of a state."""
+        return {key: shown for key, shown in state.items() if self.shows(wanted, shown)}
+
+    def run_at(self, at: float) -> Run | None:
+        """Which registry ran, or began to, at a time; the last one that began before."""
+        before = [run for run in self.runs if run.began <= at]
+        return before[-1] if before else None
+
+    def run_of(self, stream: Stream) -> Run:
+        """Which registry a watch was of: the first that served after it began, or while it did."""
+        later = [run for run in self.runs if run.ended >= stream.began.at]
+        return later[0] if later else self.runs[-1]
+
+    def troubled(self, who: str, began: float, ended: float, *also: str) -> bool:
+        """Whether something was wrong with somebody, the registry, or one of `also`, between two times."""
+        whose = {who, "registry", *also}
+        return any(each.who in whose and each.began <= ended and began <= each.ended for each in self.troubles)
+
+    def deaf(self, began: float, ended: float) -> float:
+        """Seconds between two times that the registry surely did not listen, and that leases get back."""
+        paused = [each for each in self.troubles if each.kind == "pause" and each.who == "registry"]
+        long = [each for each in paused if each.ended - each.began > self.rules.deaf_after]
+        return sum(max(0.0, min(ended, each.ended) - max(began, each.began)) for each in long)
+
+    def _of(self, kind: type[_F]) -> list[_F]:
+        return [fact for fact in self.facts if isinstance(fact, kind)]
+
+    def _interned(self, shown: Iterable[Shown]) -> tuple[Shown, ...]:
+        """One object for all that are equal, so that views compare fast. What is volatile in them is dropped."""
+        return tuple(self._same.setdefault(each, each) for each in shown)
+
+    def _streams(self) -> list[Stream]:
+        streams: dict[int, Stream] = {}
+        for fact in self.facts:
+            if isinstance(fact, WatchBegan):
+                streams[fact.number] = Stream(fact)
+            elif isinstance(fact, WatchTold):
+                streams[fact.number].told.append(self._whole(fact))
+            elif isinstance(fact, WatchEnded):
+                streams[fact.number].ended = fact
+        return sorted(streams.values(), key=lambda each: (each.began.at, each.began.number))
+
+    def _whole(self, told: WatchTold) -> WatchTold:
+        changes = tuple(
+            replace(each, shown=self._interned((each.shown,))[0]) if each.shown is not None else each
+            for each in told.changes
+        )
+        return replace(told, shown=self._interned(told.shown), changes=changes)
+
+    def _learn(self) -> None:
+        """Folds every watch and takes in every snapshot."""
+        bases: dict[tuple[Wanted, Place], View] = {}
+        for call in self.discovers:
+            if call.place is not None:
+                view = {shown.key: shown for shown in call.shown}
+                revision = call.place.revision
+                known = Known(call.place.store, revision, revision, view, call.ended, f"{call.who}'s Discover")
+                self._take(call.wanted, known)
+                bases.setdefault((call.wanted, call.place), view)
+        for stream in self.streams:
+            wanted, after = stream.began.wanted, stream.began.after
+            for known in stream.fold(bases.get((wanted, after)) if after is not None else None):
+                self._take(wanted, known)
+                bases[wanted, Place(known.store, known.last)] = known.view
+            if wanted.whole:
+                for told in stream.told:
+                    if told.kind == "changes":
+                        self.log(told.place.store).step(told)
+        for log in self.logs.values():
+            log.sight(self._sightings(log.store))
+
+    def _take(self, wanted: Wanted, known: Known) -> None:
+        self.views.append((wanted, known))
+        if wanted.whole:
+            self.log(known.store).learn(known)
+
+    def _sightings(self, store: str) -> list[tuple[float, int]]:
+        """When somebody had an answer at which revision."""
+        answers = [(call.ended, call.place) for call in self.calls if call.place is not None]
+        for stream in self.streams:
+            died = self.run_of(stream).ended  # what is read after that was said before
+            answers += [(min(told.at, died), told.place) for told in stream.told]
+        return sorted((at, place.revision) for at, place in answers if place.store == store)
+
+
+class Log:
+    """One store: its state, and what changed, at every revision of which somebody with the whole view told."""
+
+    def __init__(self, store: str) -> None:
+        self.store = store
+        self.states: dict[int, View] = {}
+        self.steps: dict[int, tuple[Change, ...]] = {}
+        self.quarrels: list[tuple[float, str]] = []
+        """Where witnesses say different things of one revision: when, and what."""
+        self._seen_revisions: list[int] = []
+        self._seen_times: list[float] = []
+
+    def learn(self, known: Known) -> None:
+        """A whole view is the state. The first witness stands; others are held against it elsewhere."""
+        for revision in range(known.first, known.last + 1):
+            self.states.setdefault(revision, known.view)
+
+    def step(self, told: WatchTold) -> None:
+        """What one revision changed, all of it."""
+        said = self.steps.setdefault(told.place.revision, told.changes)
+        if said != told.changes:
+            what = (
+                f"revision {told.place.revision} was told as different changes: {_brief(said)}, {_brief(told.changes)}"
+            )
+            self.quarrels.append((told.at, what))
+
+    def sight(self, sightings: list[tuple[float, int]]) -> None:
+        """Sorted by time; only those that are further than all before them count."""
+        for at, revision in sightings:
+            if not self._seen_revisions or revision > self._seen_revisions[-1]:
+                self._seen_revisions.append(revision)
+                self._seen_times.append(at)
+
+    def seen_by(self, at: float) -> int:
+        """The highest revision that an answer had had by then; -1 where there was none."""
+        place = bisect.bisect_right(self._seen_times, at)
+        return self._seen_revisions[place - 1] if place else -1
+
+    def when(self, revision: int) -> float:
+        """When an answer first was at this revision or a later one; never: infinity."""
+        place = bisect.bisect_left(self._seen_revisions, revision)
+        return self._seen_times[place] if place < len(self._seen_times) else float("inf")
+
+
+def _runs(started: list[Started], stopped: list[Stopped]) -> list[Run]:
+    runs = []
+    for number, start in enumerate(started):
+        end = next((each for each in stopped if each.at >= start.began), None)
+        following = started[number + 1].began if number + 1 < len(started) else float("inf")
+        over = end if end is not None and end.at <= following else None
+        runs.append(
+            Run(
+                number,
+                start.began,
+                start.at,
+                start.kept,
+                over.at if over is not None else following,
+                over is not None and over.killed,
+            )
+        )
+    return runs
+
+
+def _when(fact: Any) -> float:
+    return float(fact.at if hasattr(fact, "at") else fact.ended)
+
+
+def _brief(changes: tuple[Change, ...]) -> str:
+    return ", ".join(f"{each.kind} {each.key[0]} at {each.key[1]}" for each in changes) or "nothing"

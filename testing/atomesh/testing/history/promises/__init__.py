@@ -1,0 +1,1 @@
+"""One validator per promise: what a history says against it."""

@@ -1,0 +1,195 @@
+"""A world of one registry: owners, watchers and askers around it, faults, and every promise held against the history."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from atomesh.testing.history import Caller, Fact, Recorder, Rules, Violation, WatchTold, check, digest
+from atomesh.testing.memory import MemoryNetwork, run_hosts
+from atomesh.testing.registry_world.contracts import BREAKING
+from atomesh.testing.registry_world.faults import Fault
+from atomesh.testing.registry_world.ground import Ground, WallClock
+from atomesh.testing.registry_world.owners import Owner
+from atomesh.testing.registry_world.registry import NAME, RegistryHost
+from atomesh.testing.registry_world.scenario import Scenario
+from atomesh.testing.registry_world.watchers import Asker, Watcher
+
+START = 100.0
+"""The loop's time at the beginning: 0 would hide what takes it for unset."""
+SLACK = 0.5
+"""Seconds within which something is answered or told: ten times the longest way there and back, and a commit."""
+AFTER_PARTITION = 3.5
+"""Seconds after a partition in which what it held up still arrives: TCP's retransmission timer, doubled."""
+_SMALLEST_CHANGE = 60
+"""Bytes of a message with one change, at least; more fit into a window than of real ones."""
+ASKERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of a world."""
+
+    seed: int
+    time: float
+    facts: tuple[Fact, ...]
+    counts: dict[str, int]
+    """How many facts of each kind."""
+    violations: tuple[Violation, ...]
+    digest: str
+
+
+class RegistryWorld:
+    """Runs one scenario."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        """Inside a running HostLoop; nothing lives before `run`."""
+        self.scenario = scenario
+        clock = WallClock(loop=asyncio.get_running_loop())
+        self.recorder = Recorder(clock.now, alias=True)
+        self.recorder.note(_rules(scenario))
+        ground = Ground(
+            scenario.seed,
+            MemoryNetwork(random.Random(f"network {scenario.seed}"), profile=scenario.link, window=scenario.window),
+            clock,
+            self.recorder,
+        )
+        self.ground = ground
+        self.registry = RegistryHost(ground, scenario)
+        self._works: list[asyncio.Task[Any]] = []
+        self._channels: list[Any] = []
+
+    async def run(self) -> None:
+        """From the first start to the last stop."""
+        began = self.ground.clock.now()
+        await self.registry.start()
+        owners = [
+            self._settle(
+                plan.name, Owner(plan, self._caller(plan.name), self.ground.clock, self.ground.rng(plan.name)).live()
+            )
+            for plan in self.scenario.owners
+        ]
+        for watcher in self.scenario.watchers:
+            self._settle(watcher.name, Watcher(watcher, self._caller(watcher.name), self.ground).live())
+        for number in range(ASKERS):
+            name = f"asker-{number + 1}"
+            self._settle(name, Asker(self._caller(name), self.ground, self.ground.rng(name)).live())
+        for fault in self.scenario.faults:
+            await self._suffer(fault, began)
+        await self.ground.clock.sleep(max(0.0, began + self.scenario.seconds - self.ground.clock.now()))
+        await _cancel(owners)
+        await self.ground.clock.sleep(self._last_lease())
+        await _cancel(self._works)
+        for channel in self._channels:
+            await channel.close()
+        await self.registry.stop()
+        await asyncio.gather(*self.registry.graves)
+
+    # What faults do.
+
+    def part(self, name: str) -> None:
+        """Nothing gets from one to the registry, nor back."""
+        self.ground.trouble("partition", name)
+        self.ground.network.block(name, NAME)
+        self.ground.network.block(NAME, name)
+
+    def join(self, name: str) -> None:
+        """Together again."""
+        self.ground.network.heal(name, NAME)
+        self.ground.network.heal(NAME, name)
+        self.ground.over("partition", name, AFTER_PARTITION)
+
+    def cut(self, name: str) -> None:
+        """Resets what there is between one and the registry."""
+        self.ground.trouble("cut", name)
+        self.ground.network.cut(name, NAME)
+        self.ground.over("cut", name, SLACK)
+
+    def _caller(self, name: str) -> Caller:
+        channel = self.ground.network.host(name).channel(self.registry.address)
+        self._channels.append(channel)
+        return Caller(name, channel, self.recorder)
+
+    def _settle(self, name: str, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._works.append(task)
+        return task
+
+    async def _suffer(self, fault: Fault, began: float) -> None:
+        clock = self.ground.clock
+        await clock.sleep(max(0.0, began + fault.at - clock.now()))
+        await fault.begin(self)
+        await clock.sleep(fault.seconds)
+        await fault.end(self)
+
+    def _last_lease(self) -> float:
+        """Seconds until the last lease must have ended, where nobody renews any more."""
+        longest = max(plan.ttl for plan in self.scenario.owners)
+        settings = self.scenario.settings
+        return longest * (1 + settings.suspect_ttls) + 3 * settings.tick + 2 * SLACK
+
+
+def _rules(scenario: Scenario) -> Rules:
+    settings = scenario.settings
+    return Rules(
+        default_ttl=settings.default_ttl,
+        tick=settings.tick,
+        deaf_after=settings.deaf_after,
+        bookmark_interval=settings.bookmark_interval,
+        history_changes=settings.history_changes,
+        watch_queue=settings.watch_queue,
+        superseded_kept=settings.superseded_kept,
+        preservation_ratio=settings.preservation_ratio,
+        preservation_minimum=settings.preservation_minimum,
+        preservation_window=settings.preservation_window,
+        suspect_ttls=settings.suspect_ttls,
+        warm_within=settings.warm_within,
+        slack=SLACK,
+        straggling=AFTER_PARTITION,
+        in_transit=scenario.window // _SMALLEST_CHANGE + 2,
+        watched_commits=scenario.kept,
+        breaking=BREAKING,
+    )
+
+
+async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            raise ended
+
+
+def run_world(scenario: Scenario) -> Report:
+    """Runs a scenario from beginning to end, in virtual time of its own, and checks its history."""
+    worlds: list[RegistryWorld] = []
+
+    async def live() -> None:
+        worlds.append(RegistryWorld(scenario))
+        await worlds[0].run()
+
+    # Finalizers run when the collector says so, which is another time in every process.
+    collects = gc.isenabled()
+    gc.disable()
+    muted = logging.getLogger("atomesh").level
+    logging.getLogger("atomesh").setLevel(logging.CRITICAL + 1)
+    crash: list[Violation] = []
+    try:
+        run_hosts(live(), start=START)
+    except Exception as error:  # whatever ends a world has a seed and a history as well
+        if not worlds:
+            raise
+        crash = [Violation(float("inf"), f"the world ends with {type(error).__name__}: {error}", "the world")]
+    finally:
+        logging.getLogger("atomesh").setLevel(muted)
+        if collects:
+            gc.enable()
+    facts = tuple(worlds[0].recorder.facts)
+    counts = Counter(type(fact).__name__ for fact in facts)
+    told = [fact.at for fact in facts if isinstance(fact, WatchTold)]
+    return Report(scenario.seed, max(told, default=0.0), facts, dict(counts), (*check(facts), *crash), digest(facts))
