@@ -3,7 +3,13 @@
 A loop that is blocked renews no leases, answers no probes and lets deadlines
 pass; HTTP/2 pings are answered all the same. So a timer measures how late the
 loop is, and a thread looks on: when the timer's beat stays out for longer than
-`limit`, it logs the stack that the loop's thread stands in, once per block.
+`limit`, it logs the stack that the loop's thread stands in, once per block,
+and the loop logs when it goes on.
+
+A process that is stopped, suspended with its machine, or gets no CPU is late as
+well, and then the stack is that of an innocent: the thread that looks on was
+late itself, and the process used no CPU meanwhile. That is said instead.
+(Code that holds Python's lock keeps that thread waiting too, but burns CPU.)
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ import asyncio
 import logging
 import sys
 import threading
+import time
 import traceback
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -46,6 +53,8 @@ class Watchdog:
         self._limit = limit
         self._now = clock.now
         self._beat = 0.0
+        self._told = -1.0
+        """The beat that stayed out for so long that it was logged."""
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -77,17 +86,25 @@ class Watchdog:
         lag = max(0.0, now - self._beat - self._limit / _BEATS)
         self._lag.observe(lag)
         self._last.set(lag)
+        if self._told == self._beat:
+            log.warning("the event loop goes on after %.1f s", lag)
         self._beat = now
         self._schedule()
 
     def _watch(self, watched: int) -> None:
-        told = -1.0
-        while not self._stopped.wait(self._limit / _BEATS):
-            beat = self._beat
-            late = self._now() - beat
-            if beat == told or late <= self._limit:
+        pause = self._limit / _BEATS
+        runs_since, looked, used = self._now(), SYSTEM_CLOCK.now(), time.process_time()
+        while not self._stopped.wait(pause):
+            still, burnt = SYSTEM_CLOCK.now() - looked - pause, time.process_time() - used
+            looked, used = looked + pause + still, used + burnt
+            if still > self._limit and burnt < still / 2:
+                runs_since = self._now()
+                log.warning("the process stood still for %.1f s: stopped, suspended, or without CPU", still)
                 continue
-            told = beat
-            frame = sys._current_frames().get(watched)
-            stack = "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
-            log.warning("the event loop has been blocked for %.1f s by this:\n%s", late, stack)
+            beat = self._beat
+            late = self._now() - max(beat, runs_since)
+            if beat != self._told and late > self._limit:
+                self._told = beat
+                frame = sys._current_frames().get(watched)
+                stack = "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
+                log.warning("the event loop has been blocked for %.1f s by this:\n%s", late, stack)

@@ -10,13 +10,16 @@ import random
 import signal
 import socket
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.request import urlopen
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from atomesh.balancer import CallOptions, Client
 from atomesh.core import AtomeshError, Contract
@@ -52,7 +55,14 @@ class Member:
         """What it does from its next start on."""
         self._environment = {**os.environ, "LEDGER": str(state / "ledger"), "XDG_STATE_HOME": str(state)}
         self._process: asyncio.subprocess.Process | None = None
+        self.said: dict[str, Any] = {}
+        """What it told of itself when it was ready."""
         self._log = state / f"{verb[0]}-{self.port}.log"
+
+    @property
+    def log(self) -> str:
+        """All that it has logged, of earlier starts too."""
+        return self._log.read_text()
 
     async def start(self) -> Self:
         """Returns once it says that it is ready, which it does in one line."""
@@ -64,9 +74,19 @@ class Member:
         assert self._process.stdout is not None
         async with asyncio.timeout(READY_SECONDS):
             line = await self._process.stdout.readline()
-        assert line, f"a server must say when it is ready; it said: {self._log.read_text()[-2000:]}"
-        assert json.loads(line)
+        assert line, f"a server must say when it is ready; it said: {self.log[-2000:]}"
+        self.said = json.loads(line)
         return self
+
+    async def metrics(self) -> dict[str, float]:
+        """Its samples, summed over their labels."""
+        with await asyncio.to_thread(urlopen, f"http://{self.said['http']}/metrics", timeout=READY_SECONDS) as page:
+            families = text_string_to_metric_families(page.read().decode())
+        sums = defaultdict[str, float](float)
+        for family in families:
+            for sample in family.samples:
+                sums[sample.name] += sample.value
+        return sums
 
     @property
     def pid(self) -> int:
@@ -108,11 +128,21 @@ class Mesh:
     """A registry and some endpoints of one agent."""
 
     def __init__(
-        self, state: Path, agent: str, endpoints: int = 3, flags: Sequence[str] = (), behind: Sequence[str] = ()
+        self,
+        state: Path,
+        agent: str,
+        endpoints: int = 3,
+        flags: Sequence[str] = (),
+        behind: Sequence[str] = (),
+        registry: Sequence[str] = (),
     ) -> None:
-        """`flags` are for all endpoints; `behind` are addresses under which the first of them are to be dialled."""
+        """`flags` are for all endpoints; `behind` are addresses under which the first of them are to be dialled.
+
+        `registry` are flags of the registry.
+        """
         self.state = state
-        self.registry = Member(["registry", "--http-bind", "127.0.0.1:0", "--data-dir", str(state / "registry")], state)
+        keeps = ["--http-bind", "127.0.0.1:0", "--data-dir", str(state / "registry")]
+        self.registry = Member(["registry", *keeps, *registry], state)
         dialled = [["--advertise", address] for address in behind] + [[]] * (endpoints - len(behind))
         self.endpoints = [Member(self.serving(agent, *flags, *advertise), state) for advertise in dialled]
 

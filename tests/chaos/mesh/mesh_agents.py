@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 
 from atomesh.agents import Agent, ExecutionContext, StreamingAgent
 from atomesh.text.v1.text_pb2 import Keyword, TextInput, TextOutput
+
+BLOCKED_SECONDS = 4.0
 
 
 class Echo(Agent[TextInput, TextOutput]):
@@ -41,6 +44,31 @@ class Ledger(Agent[TextInput, TextOutput]):
             os.close(descriptor)
             self.running -= 1
         return TextOutput(result=input.content)
+
+
+class Clerk(Agent[TextInput, TextOutput]):
+    """Writes each execution down, works for a while, and blocks its whole process if the content is `block`."""
+
+    name = "clerk"
+    slots = 8
+
+    async def execute(self, input: TextInput, context: ExecutionContext) -> TextOutput:
+        writes_down(input.content)
+        if input.content == "block":
+            reads_a_large_file_in_the_loop()
+        await asyncio.sleep(0.02)  # noqa: TID251 # work, in real time
+        return TextOutput(result=input.content)
+
+
+def writes_down(line: str) -> None:
+    """One line of a file that several processes append to."""
+    with open(os.environ["LEDGER"], "a") as ledger:
+        ledger.write(f"{line}\n")
+
+
+def reads_a_large_file_in_the_loop() -> None:
+    """What an agent must not do."""
+    threading.Event().wait(BLOCKED_SECONDS)
 
 
 class Task(Agent[TextInput, TextOutput]):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -13,28 +14,44 @@ from prometheus_client import CollectorRegistry
 from atomesh.rpc.watchdog import Watchdog
 
 LIMIT = 0.02
+PATIENCE = 10.0  # seconds
 
 
-def _blocks_the_loop() -> None:
-    threading.Event().wait(LIMIT * 5)
+def _blocks_the_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Until somebody complains: the thread that looks on may be late itself on a busy machine."""
+    give_up = time.perf_counter() + PATIENCE
+    while "blocked for" not in caplog.text and time.perf_counter() < give_up:
+        threading.Event().wait(LIMIT)
+    threading.Event().wait(LIMIT * 3)
 
 
-async def test_what_blocks_the_loop_is_logged_once_with_its_stack(caplog: pytest.LogCaptureFixture) -> None:
+def _holds_pythons_lock(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody else in the process runs meanwhile, time and again."""
+    give_up = time.perf_counter() + PATIENCE
+    while "blocked for" not in caplog.text and time.perf_counter() < give_up:
+        sum(range(5_000_000))
+
+
+@pytest.mark.parametrize("blocks", [_blocks_the_loop, _holds_pythons_lock])
+async def test_what_blocks_the_loop_is_logged_once_with_its_stack(
+    caplog: pytest.LogCaptureFixture, blocks: Callable[[pytest.LogCaptureFixture], None]
+) -> None:
     collectors = CollectorRegistry()
     watchdog = Watchdog(collectors, limit=LIMIT)
     watchdog.start()
     try:
         await asyncio.sleep(LIMIT)  # noqa: TID251 # a thread looks on in real time
-        _blocks_the_loop()
+        blocks(caplog)
         await asyncio.sleep(LIMIT)  # noqa: TID251 # the late timer runs
     finally:
         watchdog.stop()
     told = [record for record in caplog.records if "blocked for" in record.getMessage()]
     assert len(told) == 1, "once per block"
     assert told[0].levelno == logging.WARNING
-    assert "_blocks_the_loop" in told[0].getMessage(), "the stack names who stood in the way"
+    assert blocks.__name__ in told[0].getMessage(), "the stack names who stood in the way"
+    assert caplog.text.count("the event loop goes on after") == 1, "and how long it took in all is known afterwards"
     assert (collectors.get_sample_value("atomesh_event_loop_last_lag_seconds") or 0) >= 0
-    assert (collectors.get_sample_value("atomesh_event_loop_lag_seconds_sum") or 0) > LIMIT * 2
+    assert (collectors.get_sample_value("atomesh_event_loop_lag_seconds_sum") or 0) > LIMIT
 
 
 async def test_a_loop_that_keeps_up_is_not_complained_of(caplog: pytest.LogCaptureFixture) -> None:
