@@ -29,6 +29,7 @@ from atomesh.cli import (
     runs,
     serve,
     start,
+    stats,
     up,
     version,
 )
@@ -86,6 +87,7 @@ def build() -> typer.Typer:
         batch,
         process_text,
         drain,
+        stats,
         start,
         run_pipeline,
         plan,
