@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import bench_batch, bench_memory, bench_mux, bench_overload, bench_pipelines
+from benchmarks import _report, bench_batch, bench_memory, bench_mux, bench_overload, bench_pipelines, bench_registry
 from benchmarks._harness import prepare
 from benchmarks._real import run_bare, run_mesh
 from benchmarks._traces import Plan, make
@@ -69,3 +71,50 @@ def test_a_chain_is_measured_by_hand_and_as_a_pipeline() -> None:
     spent = bench_pipelines.measure(2, argparse.Namespace(chains=20, slices=2, size=10))
     assert {world: len(slices) for world, slices in spent.items()} == {"direct": 2, "run": 2, "kept": 2}
     assert all(took > 0 for slices in spent.values() for took in slices)
+
+
+def _registry(group: str, patch: pytest.MonkeyPatch, results: Path) -> dict[str, Any]:
+    patch.setattr(_report, "RESULTS", results)
+    report = bench_registry.run(bench_registry.arguments(["--quick", "--only", group]))
+    assert (results / "registry.json").exists(), "what was measured must be kept"
+    return report
+
+
+@pytest.mark.parametrize(("group", "worlds"), [("register", {"raw", "memory", "sqlite"}), ("renew", {"raw", "memory"})])
+def test_a_registrys_calls_are_measured_beside_the_ceiling(
+    group: str, worlds: set[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for cell in _registry(group, monkeypatch, tmp_path)["cells"]:
+        assert set(cell["worlds"]) == worlds
+        for figures in cell["worlds"].values():
+            assert figures["rate"][0] > 0
+            assert figures["server_cpu_us"][0] > 0
+    if group == "register":
+        assert cell["worlds"]["sqlite"]["operations_per_commit"][0] >= 1, "a commit has an operation at least"
+
+
+def test_a_change_is_timed_to_the_first_and_the_last_of_its_watchers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    [cell] = _registry("watch", monkeypatch, tmp_path)["cells"]
+    for world in ("raw", "equal", "distinct"):
+        [first], [last] = cell["worlds"][world]["first_ms"], cell["worlds"][world]["last_ms"]
+        assert len(first) == len(last) == bench_registry.QUICK["changes"]
+        assert all(0 < early <= late for early, late in zip(first, last, strict=True))
+
+
+def test_a_watchers_memory_is_read_on_both_sides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shared, own = _registry("memory", monkeypatch, tmp_path)["cells"]
+    assert (shared["own"], own["own"]) == (False, True)
+    assert all(set(figures) == {"server", "client"} for cell in (shared, own) for figures in cell["worlds"].values())
+
+
+def test_a_registry_is_measured_at_every_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    grown = _registry("growth", monkeypatch, tmp_path)["growth"]
+    for shape, kinds in (("many", 5), ("one", 2)):
+        assert set(grown[shape]) == {"1000", "2000"}
+        assert all(len(figures) == kinds for figures in grown[shape].values())
+    [start] = grown["start"]
+    full = start["2000"]
+    assert 0 < full["serves"] <= full["answers"] <= full["finds"]
+    assert full["bytes"] > start["0"]["bytes"], "endpoints take memory"

@@ -1,0 +1,156 @@
+"""What bench_registry measures in fresh processes, world by world: unary calls, watches, and their memory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks._harness import Peer, Stage
+
+SHARED = 8
+"""Connections of clients that share some: enough that no stream waits for another's bytes."""
+GAPS = {1: 0.02, 100: 0.05, 1000: 0.15}
+"""Seconds from the last watcher's hearing of a change to the next change, so that none waits for the one before."""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """So many calls at once."""
+
+    kind: str
+    tasks: int
+    contract: str = "lean"
+    connections: int = SHARED
+
+    def __str__(self) -> str:
+        """For the progress line."""
+        return f"{self.kind}, {self.tasks} at once, {self.connections} connections, contract {self.contract}"
+
+    @property
+    def worlds(self) -> Sequence[str]:
+        """Renewals touch no storage, so that one registry stands for both."""
+        return ("raw", "memory", "sqlite") if self.kind == "register" else ("raw", "memory")
+
+
+@dataclass(frozen=True)
+class Watch:
+    """So many who watch one agent."""
+
+    streams: int
+
+    def __str__(self) -> str:
+        """For the progress line."""
+        return f"change to {self.streams} watchers"
+
+    @property
+    def worlds(self) -> Sequence[str]:
+        """`equal`: all by one selector; `distinct`: each by its own, with the same matches."""
+        return ("raw", "equal", "distinct") if self.streams > 1 else ("raw", "equal")
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a watch takes, on shared connections or with its own."""
+
+    own: bool
+
+    def __str__(self) -> str:
+        """For the progress line."""
+        return f"memory, {'own' if self.own else 'shared'} connections"
+
+    @property
+    def worlds(self) -> Sequence[str]:
+        """The raw stream is what gRPC itself takes."""
+        return ("raw", "equal")
+
+
+Cell = Calls | Watch | Memory
+
+
+class Place:
+    """Where stores go: a directory on the disk that is measured, a new file for each."""
+
+    def __init__(self, directory: str) -> None:
+        """Files are made below, and are gone with it."""
+        self._directory = Path(directory)
+        self._made = 0
+
+    def file(self) -> Path:
+        """A name that nobody used."""
+        self._made += 1
+        return self._directory / f"{self._made}.sqlite3"
+
+
+def serve(stage: Stage, world: str, *store: object) -> tuple[Peer, str, str]:
+    """A server of a world, the address of it, and that of its metrics; `store` as the registry's end takes it."""
+    rest = ("raw",) if world == "raw" else ("registry", *store)
+    server = stage.start("_registry_ends", *rest)
+    address, http = server.line().split()
+    return server, address, http
+
+
+def measure(world: str, cell: Cell, chosen: argparse.Namespace) -> Mapping[str, Any]:
+    """One measurement in processes of its own."""
+    with Stage() as stage, tempfile.TemporaryDirectory(prefix="atomesh-bench-", dir=chosen.data_dir) as directory:
+        place = Path(directory, "registry.sqlite3") if world == "sqlite" else "memory"
+        server, address, http = serve(stage, world, place)
+        common = {"address": address, "servers": [server.pid]}
+        if isinstance(cell, Calls):
+            client = stage.start("_registry_load")
+            client.say(json.dumps({**common, **_calls(cell, chosen)}))
+            found: dict[str, Any] = json.loads(client.line(within=chosen.seconds + 90))
+            return {**found, **commits(http)} if world == "sqlite" else found
+        settings = {**common, **_watchers(cell, chosen), "distinct": world == "distinct"}
+        watchers = stage.start("_registry_watchers", json.dumps(settings))
+        told: dict[str, Any] = json.loads(watchers.line(within=chosen.changes + 180))
+        return told
+
+
+def _calls(cell: Calls, chosen: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "kind": cell.kind,
+        "tasks": cell.tasks,
+        "connections": cell.connections,
+        "seconds": chosen.seconds,
+        "contract": cell.contract,
+        "processes": chosen.processes,
+    }
+
+
+def _watchers(cell: Watch | Memory, chosen: argparse.Namespace) -> dict[str, Any]:
+    if isinstance(cell, Memory):
+        return {
+            "measured": "memory",
+            "settle": chosen.settle,
+            "streams": chosen.watchers[-1],
+            "connections": 0 if cell.own else SHARED,
+        }
+    return {
+        "measured": "changes",
+        "streams": cell.streams,
+        "connections": min(cell.streams, SHARED),
+        "changes": chosen.changes,
+        "gap": GAPS.get(cell.streams, GAPS[1000]),
+    }
+
+
+def commits(http: str) -> dict[str, float]:
+    """Operations per commit, and milliseconds of one, over the life of a registry; from its own metrics."""
+    page = urllib.request.urlopen(f"http://{http}/metrics", timeout=10).read().decode()
+    name = "atomesh_registry_commit"
+    value = {
+        what: float(found[1])
+        for what in ("operations_sum", "operations_count", "seconds_sum", "seconds_count")
+        if (found := re.search(rf"^{name}_{what} (\S+)$", page, re.MULTILINE))
+    }
+    return {
+        "operations_per_commit": value["operations_sum"] / value["operations_count"],
+        "commit_ms": value["seconds_sum"] / value["seconds_count"] * 1e3,
+    }
