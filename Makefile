@@ -21,7 +21,7 @@ STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
-  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-pipelines bench-batch bench-policies bench-overload bench-memory bench-peers bench-pick bench-plans bench-durable eval-text examples fmt clean
+  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-registry bench-pipelines bench-batch bench-policies bench-overload bench-memory bench-peers bench-pick bench-plans bench-durable eval-text examples fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -78,6 +78,9 @@ bench: bench-mux bench-pick ## what a call costs, and a pick; tables, JSON and p
 
 bench-mux: $(DEV) ## calls/s and CPU beside bare gRPC, unary and mux; ARGS='--concurrency 1 32 --seconds 1'
 	@$(BIN)/python -m benchmarks.bench_mux $(ARGS)
+
+bench-registry: $(DEV) ## what the registry costs over raw gRPC, its watches, and how it grows; ARGS=--quick
+	@$(BIN)/python -m benchmarks.bench_registry $(ARGS)
 
 bench-policies: $(DEV) ## policies beside one central queue on the same traces, in virtual time; ARGS=--full, ARGS=--real
 	@$(BIN)/python -m benchmarks.bench_policies $(ARGS)
