@@ -16,6 +16,14 @@ CHECKED := $(wildcard core rpc agents registry balancer pipelines cli testing te
 SLOW := simulation conformance integration chaos
 SUITES := $(filter-out __pycache__,$(notdir $(patsubst %/,%,$(wildcard tests/*/))))
 SUITES := $(filter-out $(SLOW),$(SUITES)) $(filter $(SUITES),$(SLOW))
+# Most tests wait, for processes or for gRPC: these suites run in a worker per core.
+# Simulations stay together by file, whose worlds run once for all its tests. Chaos
+# measures, and runs alone. ARGS=-n0 is one process, which --pdb takes by itself.
+WORKERS := -n auto --maxprocesses 4 --dist
+WORKERS_unit := $(WORKERS) worksteal
+WORKERS_conformance := $(WORKERS) worksteal
+WORKERS_integration := $(WORKERS) worksteal
+WORKERS_simulation := $(WORKERS) loadfile
 STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 
 .DEFAULT_GOAL := help
@@ -63,7 +71,7 @@ unit: ## tests in virtual time: no sockets, seconds in all
 integration: ## tests with real gRPC on this machine
 chaos: ## tests with real processes, SIGKILL and SIGSTOP
 $(sort $(SUITES) unit integration chaos): $(DEV)
-	$(BIN)/pytest -ra tests/$@ $(ARGS)
+	$(BIN)/pytest -ra $(WORKERS_$@) tests/$@ $(ARGS)
 
 sim: $(DEV) ## 300 worlds in virtual time, each from a seed; ARGS='--seed 17' replays one
 	$(BIN)/python -m atomesh.testing.world $(ARGS)

@@ -19,6 +19,7 @@ import gc
 import inspect
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -64,6 +65,10 @@ def pytest_configure(config: pytest.Config) -> None:
     # Debian keeps PostgreSQL's programs out of the way, the newest first here.
     debians = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
     os.environ["PATH"] = os.pathsep.join([*own, os.environ.get("PATH", ""), *debians])
+    # A script that runs the tests in its background has them ignore Ctrl-C, and with
+    # them each process that they start, which some tests interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     adopt_orphans()
     CHANNELS.attach()
 
