@@ -37,12 +37,14 @@ FILL_BATCH = 2000
 async def serve_registry(path: str, *warm_within: str) -> None:
     """A registry with everything on, but for probes: nobody is behind the addresses of this fleet."""
     from atomesh.registry import MemoryStorage, RegistryServer, RegistrySettings, SQLiteStorage
+    from atomesh.registry.process import tune
 
     storage = MemoryStorage() if path == "memory" else SQLiteStorage(Path(path))
     settings = RegistrySettings(probe_interval=0)
     if warm_within:
         settings = replace(settings, warm_within=float(warm_within[0]))
     async with RegistryServer(storage=storage, http_bind="127.0.0.1:0", settings=settings) as registry:
+        tune()  # as `atomesh registry` does
         await forever(f"{registry.address} {registry.http_address}")
 
 

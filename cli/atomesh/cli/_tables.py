@@ -10,7 +10,7 @@ from rich.text import Text
 
 from atomesh.cli._output import cell
 from atomesh.core.clock import SYSTEM_CLOCK
-from atomesh.core.endpoint import Endpoint, State
+from atomesh.core.endpoint import Endpoint, Probe, ProbeResult, State
 from atomesh.rpc.registry_client import Snapshot
 
 WIDE = 110
@@ -18,7 +18,7 @@ WIDE = 110
 
 _WIDE = (
     *("agent", "version", "endpoint", "state", "slots", "in flight", "zone"),
-    *("registered", "renewed", "capabilities"),
+    *("registered", "renewed", "probed", "capabilities"),
 )
 _NARROW = ("agent", "version", "endpoint", "state", "busy", "zone", "registered", "renewed")
 
@@ -41,7 +41,9 @@ def endpoint_table(snapshot: Snapshot, registry: str, *, width: int = WIDE) -> T
         padding=(0, 2 if wide else 1, 0, 0),
     )
     if snapshot.self_preservation:
-        table.caption = "so many leases ran out at once that the registry doubts itself: SUSPECT, not gone"
+        table.caption = (
+            "so much went wrong at once that the registry doubts itself: leases that ran out are SUSPECT, not gone"
+        )
     for name in shown:
         numeric = name in ("slots", "in flight", "busy")
         foldable = name == "capabilities" or (not wide and name in ("agent", "endpoint", "zone"))
@@ -67,8 +69,17 @@ def _row(endpoint: Endpoint, now: float) -> dict[str, Text]:
         "zone": cell(endpoint.zone or "-"),
         "registered": cell(ago(now - endpoint.registered_at)),
         "renewed": cell(ago(now - endpoint.last_renewed_at)),
+        "probed": _probed(endpoint.last_probe, now),
         "capabilities": cell(capabilities or "-"),
     }
+
+
+def _probed(probe: Probe | None, now: float) -> Text:
+    """What came of the last probe and when; only what is not well has a colour."""
+    if probe is None:
+        return cell("-")
+    style = "" if probe.result in (ProbeResult.SERVING, ProbeResult.UNIMPLEMENTED) else "magenta"
+    return cell(f"{probe.result.name.lower().replace('_', ' ')} {ago(now - probe.at)}", style)
 
 
 def _s(count: int) -> str:
@@ -91,7 +102,7 @@ def ago(seconds: float) -> str:
 
 def endpoint_data(endpoint: Endpoint) -> dict[str, Any]:
     """All that is known of an endpoint, for JSON."""
-    load, recent = endpoint.load, endpoint.recent
+    load, recent, probe = endpoint.load, endpoint.recent, endpoint.last_probe
     return {
         "agent": endpoint.agent,
         "version": endpoint.version,
@@ -121,6 +132,14 @@ def endpoint_data(endpoint: Endpoint) -> dict[str, Any]:
             "execution_seconds": recent.execution,
             "error_rate": recent.error_rate,
             "executions_per_second": recent.executions_per_second,
+        },
+        "last_probe": None
+        if probe is None
+        else {
+            "result": probe.result.name,
+            "at": timestamp(probe.at),
+            "duration_seconds": probe.duration,
+            "detail": probe.detail,
         },
     }
 

@@ -57,6 +57,22 @@ class RegistryFlags(Secured):
         ),
     ] = None
 
+    registry_probe_interval: Annotated[
+        float | None,
+        typer.Option("--probe-interval", metavar="SECONDS", help="How often endpoints are probed; 0 for never [30]."),
+    ] = None
+    registry_probe_timeout: Annotated[
+        float | None, typer.Option("--probe-timeout", metavar="SECONDS", help="How long a probe may take [5].")
+    ] = None
+    registry_probe_networks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--probe-network",
+            metavar="CIDR",
+            help="Where probes may go, in place of loopback and private addresses; repeatable.",
+        ),
+    ] = None
+
 
 def registry(flags: RegistryFlags, as_json: Json = False, with_parent: WithParent = False) -> int:
     """Run a registry until Ctrl-C or SIGTERM.
@@ -74,11 +90,14 @@ def registry(flags: RegistryFlags, as_json: Json = False, with_parent: WithParen
 
 
 async def _serve(settings: Settings, *, as_json: bool, with_parent: bool) -> int:
+    from atomesh.registry.process import tune
+
     server, where = _server(settings)
     with Signals() as signals:
         if with_parent:
             end_with_parent()
         async with server:
+            tune()
             if as_json:
                 ready = {"event": "ready", "address": server.address, "http": server.http_address, "pid": os.getpid()}
                 say_json({**ready, "state": where})
@@ -92,6 +111,7 @@ async def _serve(settings: Settings, *, as_json: bool, with_parent: bool) -> int
 def _server(settings: Settings) -> tuple[RegistryServer, str]:
     """The registry, and in words where it keeps its state."""
     from atomesh.registry import RegistryServer, RegistrySettings
+    from atomesh.registry.allow_list import PRIVATE
 
     own = settings.registry
     storage, where = _storage(settings)
@@ -102,7 +122,13 @@ def _server(settings: Settings) -> tuple[RegistryServer, str]:
         bind=own.bind,
         http_bind=own.http_bind,
         settings=RegistrySettings(
-            min_ttl=own.min_ttl, default_ttl=default, max_ttl=own.max_ttl, strict_contracts=own.strict_contracts
+            min_ttl=own.min_ttl,
+            default_ttl=default,
+            max_ttl=own.max_ttl,
+            strict_contracts=own.strict_contracts,
+            probe_interval=own.probe_interval,
+            probe_timeout=own.probe_timeout,
+            probe_networks=PRIVATE if own.probe_networks is None else tuple(own.probe_networks),
         ),
         credentials=settings.credentials.load(),
     )

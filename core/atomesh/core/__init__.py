@@ -3,7 +3,17 @@
 from atomesh.core.clock import SYSTEM_CLOCK, Clock, SystemClock
 from atomesh.core.context import DEFAULT_TIMEOUT, Context, Scope, current_scope
 from atomesh.core.contract import Contract, ContractDescriptor, StreamContract
-from atomesh.core.endpoint import ALL_STATES, WELL_KNOWN_CAPABILITIES, Capability, Endpoint, Load, Recent, State
+from atomesh.core.endpoint import (
+    ALL_STATES,
+    WELL_KNOWN_CAPABILITIES,
+    Capability,
+    Endpoint,
+    Load,
+    Probe,
+    ProbeResult,
+    Recent,
+    State,
+)
 from atomesh.core.errors import AtomeshError, Attempt, Origin, Violation
 from atomesh.core.selector import Selector
 from atomesh.core.updates import (
@@ -38,6 +48,8 @@ __all__ = [
     "Load",
     "Origin",
     "Position",
+    "Probe",
+    "ProbeResult",
     "Recent",
     "Removed",
     "RemovedReason",

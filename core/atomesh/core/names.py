@@ -63,14 +63,20 @@ def check_dialable(address: str) -> str:
     host, port = split_address(address)
     if port == 0:
         raise InvalidArgument(f"{address!r} cannot be dialled: port 0 stands for any free port; advertise the real one")
-    if _is_ip(host, 4) or _is_ip(host, 6):
-        ip = ipaddress.ip_address(host)
-        ip = getattr(ip, "ipv4_mapped", None) or ip  # ::ffff:0.0.0.0 is 0.0.0.0 in other clothes
-        if ip.is_unspecified or ip.is_multicast:
-            raise InvalidArgument(
-                f"{address!r} cannot be dialled from elsewhere; advertise the address that callers use"
-            )
+    if _is_for_many(host):
+        raise InvalidArgument(f"{address!r} cannot be dialled from elsewhere; advertise the address that callers use")
     return address
+
+
+def _is_for_many(host: str) -> bool:
+    """Whether it is an IP address that is nobody's own: a wildcard or a multicast one."""
+    if _IPV4.fullmatch(host):  # at every registration: ipaddress takes ten times as long
+        return host == "0.0.0.0" or 224 <= int(host.partition(".")[0]) <= 239
+    if not _is_ip(host, 6):
+        return False
+    ip = ipaddress.ip_address(host)
+    ip = getattr(ip, "ipv4_mapped", None) or ip  # ::ffff:0.0.0.0 is 0.0.0.0 in other clothes
+    return ip.is_unspecified or ip.is_multicast
 
 
 def is_loopback(host: str) -> bool:
@@ -110,7 +116,7 @@ def _is_host_name(text: str) -> bool:
 
 
 def _is_ip(text: str, version: int) -> bool:
-    if version == 4:  # at every registration and every dial: ipaddress takes ten times as long
+    if version == 4:
         return _IPV4.fullmatch(text) is not None
     # An address is at most 45 characters, with its zone (RFC 4007) some more. ipaddress takes any zone at all.
     _, percent, zone = text.partition("%")

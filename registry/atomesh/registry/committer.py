@@ -107,15 +107,18 @@ class Committer:
             log.exception("a batch of %d operations failed unexpectedly", len(taken))
             self._refuse(taken, "the registry failed unexpectedly; nothing was changed, its log has the reason")
             return
+        concerned: list[Watcher] = []
         try:
             if not staged.batch.empty:
-                self._publish(staged)
+                concerned = self._publish(staged)
         except BaseException:
             # Durable, but not visible: only a restart, which reads the store, makes one story of it again.
             self._refuse(taken, "the registry failed after a commit and has to be restarted; its log has the reason")
             raise
+        # Callers first: they would wait until the last of a thousand watchers is written to.
         for (_, done), result in zip(taken, staged.results, strict=True):
             _settle(done, result)
+        self._wake_watchers(concerned)
 
     async def _store(self, staged: Staged) -> None:
         begun = self._clock.now()
@@ -123,8 +126,8 @@ class Committer:
         self._metrics.commit_seconds.observe(self._clock.now() - begun)
         self._metrics.batch.observe(max(1, len(staged.results)))
 
-    def _publish(self, staged: Staged) -> None:
-        """It is durable: now, and not before, it is visible."""
+    def _publish(self, staged: Staged) -> list[Watcher]:
+        """It is durable: now, and not before, it is visible. Who is to be told."""
         doubted = self._ledger.store.self_preservation
         concerned = self._ledger.apply(staged, self._clock.now())
         self._metrics.committed.inc()
@@ -132,7 +135,7 @@ class Committer:
         self._metrics.suspicions.inc(len(staged.verdict.suspected))
         self._metrics.revision.set(self._ledger.store.revision)
         self._log_applied(staged, doubted)
-        self._wake_watchers(concerned)
+        return concerned
 
     def _take(self) -> list[tuple[Operation, asyncio.Future[int]]]:
         """Who waits and has not gone away."""

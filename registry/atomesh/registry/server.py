@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.registry.committer import Committer
-from atomesh.registry.ledger import Ledger
 from atomesh.registry.lease_ids import lease_ids
+from atomesh.registry.ledger import Ledger
 from atomesh.registry.metrics import RegistryMetrics
 from atomesh.registry.pages import Pages
 from atomesh.registry.prober import Prober

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from atomesh.core import Capability, Endpoint, Load, Recent, State
+from atomesh.core import Capability, Endpoint, Load, Probe, ProbeResult, Recent, State
 from atomesh.core.updates import RemovedReason, ResetReason
 from atomesh.v1 import agent_pb2, registry_pb2
 
@@ -56,6 +56,9 @@ def _endpoint(rng: random.Random) -> Endpoint:
         last_renewed_at=rng.choice([0.0, rng.uniform(1e9, 4e9)]),
         revision=rng.randrange(2**64),
         load=rng.choice([None, _load(rng)]),
+        last_probe=rng.choice(
+            [None, Probe(rng.choice(list(ProbeResult)), rng.uniform(1e9, 4e9), round(rng.random(), 6), "why")]
+        ),
         recent=rng.choice([None, Recent(rng.choice([None, 0.0, 0.25, 1e6]), rng.random(), rng.uniform(0, 1e6))]),
     )
 

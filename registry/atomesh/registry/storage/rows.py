@@ -15,6 +15,9 @@ from atomesh.registry.operations import Batch, Entry, Stored
 from atomesh.registry.storage.schema import corrupt
 from atomesh.v1 import registry_pb2
 
+MOST_ROWS = 64
+"""Rows in a statement. Half takes twice as many; SQLite takes no more than 32,766 values."""
+
 
 def read(database: sqlite3.Connection, path: Path) -> Stored:
     """All that the file holds.
@@ -56,9 +59,7 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
     """Writes what a batch changed, inside the transaction that the caller has begun."""
     database.executemany("DELETE FROM endpoints WHERE agent = ? AND address = ?", batch.removed)
     # A lease may move from one key to another, and REPLACE clears the row of either.
-    database.executemany(
-        "INSERT OR REPLACE INTO endpoints VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [_entry_row(entry) for entry in batch.put]
-    )
+    _insert(database, "INSERT OR REPLACE INTO endpoints VALUES", [_entry_row(entry) for entry in batch.put])
     database.executemany("DELETE FROM contracts WHERE hash = ?", [(name,) for name in batch.dropped_contracts])
     database.executemany(
         "INSERT OR REPLACE INTO contracts VALUES (?, ?, ?, ?, ?, ?)",
@@ -72,6 +73,23 @@ def write(database: sqlite3.Connection, batch: Batch, superseded_kept: int) -> N
             "DELETE FROM superseded WHERE seq <= (SELECT max(seq) FROM superseded) - ?", (superseded_kept,)
         )
     database.execute("UPDATE meta SET value = ? WHERE name = 'revision'", (batch.revision,))
+
+
+def _insert(database: sqlite3.Connection, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    """Inserts rows, as many as a statement takes at a time.
+
+    SQLite gives the interpreter's lock away for each statement, and beside a
+    busy event loop it takes up to 5 ms to have it back: a row by itself would
+    pay that for each. Sizes are powers of two, so that few statements are to be
+    prepared and all of them stay so.
+    """
+    done = 0
+    while done < len(rows):
+        size = min(MOST_ROWS, 1 << ((len(rows) - done).bit_length() - 1))
+        some = rows[done : done + size]
+        row = f"({', '.join('?' * len(some[0]))})"
+        database.execute(f"{statement} {', '.join([row] * size)}", [value for each in some for value in each])
+        done += size
 
 
 def _entry_row(entry: Entry) -> tuple[Any, ...]:
