@@ -41,18 +41,19 @@ class Calls:
 
 @dataclass(frozen=True)
 class Watch:
-    """So many who watch one agent."""
+    """So many who watch one agent, on shared connections or each on one of its own."""
 
     streams: int
+    own: bool = False
 
     def __str__(self) -> str:
-        """For the progress line."""
-        return f"change to {self.streams} watchers"
+        """For the progress line and the tables."""
+        return f"{self.streams:,}{', own connections' if self.own else ''}"
 
     @property
     def worlds(self) -> Sequence[str]:
         """`equal`: all by one selector; `distinct`: each by its own, with the same matches."""
-        return ("raw", "equal", "distinct") if self.streams > 1 else ("raw", "equal")
+        return ("raw", "equal", "distinct") if self.streams > 1 and not self.own else ("raw", "equal")
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def _watchers(cell: Watch | Memory, chosen: argparse.Namespace) -> dict[str, Any
     return {
         "measured": "changes",
         "streams": cell.streams,
-        "connections": min(cell.streams, SHARED),
+        "connections": 0 if cell.own else min(cell.streams, SHARED),
         "changes": chosen.changes,
         "gap": GAPS.get(cell.streams, GAPS[1000]),
     }

@@ -53,10 +53,9 @@ def profile(chosen: argparse.Namespace) -> None:
 
 
 def _table(found: dict[str, Any], figures: dict[str, float], by: str) -> Table:
-    """Microseconds per call; per second of the profile where what was measured are changes."""
-    calls = figures.get("rate", 1.0) * LOOK
-    micro = 1e6 / calls
-    what = "call" if "rate" in figures else "second"
+    """Microseconds per call, and where changes go to watchers per message."""
+    what = "call" if "rate" in figures else "message"
+    micro = 1e6 / LOOK / figures.get("rate", figures.get("messages_per_s", 1.0))
     thread, process = found["thread"] * micro, found["process"] * micro
     made = table(f"CPU us per {what}: {process:.0f}, in the loop's thread {thread:.0f}", "own us", "under us", "what")
     for name, own, under in sorted(found["rows"], key=lambda row: -row[2 if by == "under" else 1])[:TOP]:

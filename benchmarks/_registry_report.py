@@ -79,15 +79,15 @@ def _call_row(worlds: Mapping[str, Figures], world: str, figures: Figures, kind:
 def _watch(found: Found) -> Table:
     columns = [f"{who} {share} ms" for who in ("first", "last") for share in ("p50", "p99")]
     made = table(
-        "from sending a change to its watchers", "watchers", "world", *columns, "ack p50 ms",
+        "from sending a change to its watchers", "watchers", "world", *columns, "last after ack p50 ms",
         "last of raw, p50", "server CPU us each", "client CPU us each",
     )  # fmt: skip
     for cell, worlds in found.items():
         if isinstance(cell, Watch):
             for number, (world, figures) in enumerate(worlds.items()):
                 names = [f"{who}_{share}_ms" for who in ("first", "last") for share in ("p50", "p99")]
-                row = ["" if number else f"{cell.streams:,}", NAMES[world]]
-                row += [spread(figures.get(name, []), 1) for name in [*names, "ack_p50_ms"]]
+                row = ["" if number else str(cell), NAMES[world]]
+                row += [spread(figures.get(name, []), 1) for name in [*names, "after_ack_p50_ms"]]
                 row.append("" if world == "raw" else spread(ratios(worlds, world, "raw", "last_p50_ms"), 2))
                 row += [spread(figures.get(f"{side}_cpu_us", [])) for side in ("server", "client")]
                 made.add_row(*row, end_section=number == len(worlds) - 1)
@@ -113,9 +113,9 @@ def targets(found: Found) -> list[Row]:
             over = ratios(worlds, "sqlite", "raw", "rate")
             rows.append(verdict(f"durable registrations over raw, {_where(cell)}", over, DURABLE_TARGET))
         elif isinstance(cell, Watch) and (bound := LAST_TARGETS.get(cell.streams)):
-            for world in ("equal", "distinct"):
-                late = worlds.get(world, {}).get("last_p99_ms", [])
-                name = f"change to last of {cell.streams:,}, {NAMES[world]}, p99 ms"
+            for world in (world for world in worlds if world != "raw"):
+                late, raw = (worlds[which].get("last_p99_ms", []) for which in (world, "raw"))
+                name = f"change to last of {cell}, {NAMES[world]}, p99 ms (raw: {median(raw):.0f})"
                 rows.append(verdict(name, late, bound, at_most=True))
         elif isinstance(cell, Memory):
             sizes = [size / 1e3 for size in worlds.get("equal", {}).get("server", [])]
@@ -124,15 +124,15 @@ def targets(found: Found) -> list[Row]:
 
 
 def _growth(growth: Mapping[str, Any]) -> Table:
-    sizes = list(growth["many"])
-    columns = [f"{what}, {int(size):,}" for what in ("server CPU us", "p50 ms", "p99 ms") for size in sizes]
-    made = table("among so many endpoints", "what", *columns)
-    for shape, of in (("many", "10 endpoints an agent"), ("one", "all of one agent")):
+    made = table("among so many endpoints", "what", "endpoints", "server CPU us", "calls/s", "p50 ms", "p99 ms")
+    for shape, of in (("many", ""), ("one", ", all of one agent")):
+        sizes = list(growth[shape])
         for name in growth[shape][sizes[0]]:
-            row = [f"{name}; {of}" if shape == "one" else name]
-            for figure, digits in (("server_cpu_us", 0), ("p50_ms", 2), ("p99_ms", 2)):
-                row += [spread([one[figure] for one in growth[shape][size][name]], digits) for size in sizes]
-            made.add_row(*row)
+            for number, size in enumerate(sizes):
+                row = ["" if number else f"{name}{of}", f"{int(size):,}"]
+                for figure, digits in (("server_cpu_us", 0), ("rate", 0), ("p50_ms", 2), ("p99_ms", 2)):
+                    row.append(spread([one[figure] for one in growth[shape][size][name]], digits))
+                made.add_row(*row, end_section=number == len(sizes) - 1)
     return made
 
 
@@ -181,7 +181,7 @@ def plots(found: Found) -> dict[str, str]:
             lines = _lines([(str(cell.tasks), found[cell]) for cell in chosen], "rate")
             title = f"registrations per second, {_where(chosen[0]).partition(', ')[2]}"
             made[f"registry-registrations-{contract}"] = line_chart(title, "registrations at once", lines)
-    watches = [cell for cell in found if isinstance(cell, Watch)]
+    watches = [cell for cell in found if isinstance(cell, Watch) and not cell.own]
     if len(watches) > 1:
         lines = _lines([(f"{cell.streams:,}", found[cell]) for cell in watches], "last_p50_ms")
         made["registry-last-watcher"] = line_chart("ms from a change to the last watcher, median", "watchers", lines)

@@ -32,6 +32,8 @@ RESET, CHANGES = 0x0A, 0x12
 """The first byte of a WatchResponse: the tag of what it carries (fields 1 and 2, length-delimited)."""
 WARM = 50
 """Streams that are there before memory is read first: they pay for code and pools."""
+MOMENTS = ("ack", "first", "last", "after_ack")
+"""From the sending of a change to its acknowledgement, to the first and to the last watcher; to the last from the acknowledgement."""
 SKIPPED = 3
 """Changes that do not count: the first ones find cold code."""
 
@@ -129,22 +131,27 @@ async def changes(settings: dict[str, Any]) -> dict[str, Any]:
     lease = await _endpoints(changer.method("Register"))
     update = changer.method("Update")
     audience = await Watching(settings).open(settings["streams"])
-    rows: list[tuple[float, float, float]] = []
-    before = [0.0, 0.0]
+    rows: list[tuple[float, ...]] = []
+    before, counted = [0.0, 0.0], 0.0
     for number in range(-SKIPPED, settings["changes"]):
         if number == 0:
-            before = _cpu(settings)
+            before, counted = _cpu(settings), clock()
         await pause(settings["gap"])
         request = messages.update(lease, 0, f"change-{number % 2}")
         audience.expect()
         begun = clock()
-        acknowledged = asyncio.create_task(_when(update(request)))
+        answer = asyncio.create_task(_when(update(request)))
         await audience.told()
-        rows.append((await acknowledged - begun, audience.first - begun, audience.last - begun))
+        acknowledged = await answer
+        rows.append((acknowledged - begun, audience.first - begun, audience.last - begun, audience.last - acknowledged))
     client, server = (after - at for after, at in zip(_cpu(settings), before, strict=True))
     sent = settings["changes"] * settings["streams"]
-    found: dict[str, Any] = {"client_cpu_us": client / sent * 1e6, "server_cpu_us": server / sent * 1e6}
-    for name, column in zip(("ack", "first", "last"), zip(*rows[SKIPPED:], strict=True), strict=True):
+    found: dict[str, Any] = {
+        "messages_per_s": sent / (clock() - counted),
+        "client_cpu_us": client / sent * 1e6,
+        "server_cpu_us": server / sent * 1e6,
+    }
+    for name, column in zip(MOMENTS, zip(*rows[SKIPPED:], strict=True), strict=True):
         ordered = sorted(column)
         found[f"{name}_p50_ms"], found[f"{name}_p99_ms"] = (percentile(ordered, share) * 1e3 for share in (0.5, 0.99))
         found[f"{name}_ms"] = [round(value * 1e3, 3) for value in column]

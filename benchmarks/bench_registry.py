@@ -43,7 +43,7 @@ def cells(chosen: argparse.Namespace) -> list[Cell]:
     if "renew" in chosen.only:
         made += [Calls("renew", 32, connections=connections) for connections in (SHARED, chosen.processes)]
     if "watch" in chosen.only:
-        made += [Watch(streams) for streams in chosen.watchers]
+        made += [*(Watch(streams) for streams in chosen.watchers), Watch(chosen.watchers[-1], own=True)]
     if "memory" in chosen.only:
         made += [Memory(own=own) for own in (False, True)]
     return made
