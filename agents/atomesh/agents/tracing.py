@@ -32,10 +32,13 @@ class Traced:
     def __init__(self, tracer: Tracer, spec: AgentSpec, where: Where, admission: Admission, inner: InSlot) -> None:
         """`inner` is what executes."""
         self._tracer = tracer
+        self._name = f"execute {spec.name}"
         self._spec = spec
         self._where = where
         self._admission = admission
         self._inner = inner
+        self._constant: dict[tuple[bool, bool], tracing.Attributes] = {}
+        """What all executions of a door have in common: whether it is typed, and whether it streams."""
 
     async def __call__(
         self,
@@ -59,21 +62,33 @@ class Traced:
             tracing.end(span, failure, _OK)
 
     def _begin(self, call: Call, context: ExecutionContext, waited: float, send: Send | None) -> Span:
-        name = self._spec.name
-        about: dict[str, str | int | float | bool] = {
+        door = call.typed, send is not None
+        constant = self._constant.get(door)
+        if constant is None:
+            constant = self._constant[door] = self._about(*door)
+        span = self._tracer.begin(self._name, SpanKind.SERVER, context.traceparent, constant, ago=waited)
+        if span.recording:
+            span.set(
+                {
+                    tracing.REQUEST_ID: context.request_id,
+                    tracing.QUEUE_WAIT: waited,
+                    tracing.IN_FLIGHT: self._admission.in_flight,
+                }
+            )
+        return span
+
+    def _about(self, typed: bool, streams: bool) -> tracing.Attributes:
+        spec, where = self._spec, self._where
+        return {
             tracing.RPC_SYSTEM: "grpc",
-            tracing.RPC_SERVICE: self._spec.typed_service if call.typed else tracing.AGENT_SERVICE,
-            tracing.RPC_METHOD: "Execute" if send is None else "ExecuteStream",
-            tracing.AGENT: name,
-            tracing.VERSION: self._spec.version,
-            tracing.ENDPOINT: self._where.address(),
-            tracing.INSTANCE_ID: self._where.instance_id,
-            tracing.REQUEST_ID: context.request_id,
-            tracing.QUEUE_WAIT: waited,
-            tracing.SLOTS: self._admission.slots,
-            tracing.IN_FLIGHT: self._admission.in_flight,
+            tracing.RPC_SERVICE: spec.typed_service if typed else tracing.AGENT_SERVICE,
+            tracing.RPC_METHOD: "ExecuteStream" if streams else "Execute",
+            tracing.AGENT: spec.name,
+            tracing.VERSION: spec.version,
+            tracing.ENDPOINT: where.address(),
+            tracing.INSTANCE_ID: where.instance_id,
+            tracing.SLOTS: spec.slots,
         }
-        return self._tracer.begin(f"execute {name}", SpanKind.SERVER, context.traceparent, about, ago=waited)
 
 
 _WENT_AWAY = Cancelled("the caller went away", executed=True)

@@ -27,7 +27,7 @@ from opentelemetry.sdk.resources import (
 )
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.context import new_request_id
@@ -67,12 +67,10 @@ async def open_otlp(
     if not 0 <= ratio <= 1:  # nor is NaN
         raise InvalidArgument(f"trace ratio {ratio!r} is not between 0 and 1")
     collector = _Collector(collector_url(endpoint))
-    provider = TracerProvider(
-        sampler=ParentBased(TraceIdRatioBased(ratio)), resource=_resource(service), shutdown_on_exit=False
-    )
+    provider = TracerProvider(sampler=DEFAULT_ON, resource=_resource(service), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(collector, max_queue_size=QUEUE))
     try:
-        yield OtelTracer(provider, clock=clock)
+        yield OtelTracer(provider, ratio=ratio, clock=clock)
     finally:
         await collector.close(provider)
 

@@ -11,6 +11,7 @@ no other trace is its child, and an execution is the current span of the author'
 
 from __future__ import annotations
 
+import random
 import re
 from contextvars import Token
 from importlib import metadata
@@ -42,21 +43,48 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 class OtelTracer:
     """Begins spans with a provider of OpenTelemetry's, which samples, keeps and exports them."""
 
-    def __init__(self, provider: trace.TracerProvider, *, clock: Clock = SYSTEM_CLOCK) -> None:
-        """The provider stays its caller's, to be shut down after whatever the tracer was handed to."""
+    def __init__(
+        self,
+        provider: trace.TracerProvider,
+        *,
+        ratio: float | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        rng: random.Random | None = None,
+    ) -> None:
+        """The provider stays its caller's, to be shut down after whatever the tracer was handed to.
+
+        With a `ratio`, 0 to 1, that share of the traces that begin here is sampled, and of
+        others those that were where they began; the provider sees no other span, which costs
+        a tenth of asking its sampler. None asks it for each.
+        """
         self._tracer = provider.get_tracer("atomesh", metadata.version("atomesh"))
+        self._ratio = ratio
         self._clock = clock
+        self._rng = rng or random.Random()
 
     def begin(self, name: str, kind: SpanKind, traceparent: str, attributes: Attributes, *, ago: float = 0.0) -> Span:
         """See core.tracing.Tracer."""
-        return self._begin(name, kind, _parent(kind, traceparent), attributes, ago)
+        parent = _parent(kind, traceparent)
+        if self._ratio is not None and (unsampled := self._unsampled(parent, self._ratio)) is not None:
+            return _Unsampled(unsampled)
+        return self._begin(name, kind, parent, attributes, ago)
+
+    def _unsampled(self, parent: OtelContext, ratio: float) -> SpanContext | None:
+        """What stands for a span that is not sampled, its parent or a root; None where it is."""
+        above = trace.get_current_span(parent).get_span_context()
+        if above.is_valid:
+            return None if above.trace_flags & TraceFlags.SAMPLED else above
+        if self._rng.random() < ratio:
+            return None
+        ids = self._rng.getrandbits(192) | 1 << 64 | 1  # neither of the two is 0
+        return SpanContext(ids >> 64, ids & 0xFFFF_FFFF_FFFF_FFFF, False)
 
     def _begin(self, name: str, kind: SpanKind, parent: OtelContext, attributes: Attributes, ago: float = 0.0) -> Span:
         begun, wall = self._clock.now() - ago, self._clock.wall() - ago
         start = int(wall * 1e9)
         span = self._tracer.start_span(name, parent, _KINDS[kind], attributes, start_time=start)
         # A clock that jumps moves spans and does not stretch them: the end is counted from the start.
-        return _OtelSpan(self, span, start, begun) if span.is_recording() else _Unsampled(span)
+        return _OtelSpan(self, span, start, begun) if span.is_recording() else _Unsampled(span.get_span_context())
 
 
 class _OtelSpan:
@@ -72,7 +100,7 @@ class _OtelSpan:
         self._start = start
         self._begun = begun
         self._entered: Token[OtelContext] | None = None
-        self.traceparent = _traceparent(span)
+        self.traceparent = _traceparent(span.get_span_context())
 
     def child(self, name: str, kind: SpanKind, attributes: Attributes) -> Span:
         return self._tracer._begin(name, kind, trace.set_span_in_context(self._span, _NOTHING), attributes)
@@ -94,14 +122,14 @@ class _OtelSpan:
 class _Unsampled:
     """One that nobody sees. It says so to all that come of it, which are then not seen either."""
 
-    __slots__ = ("_entered", "_span", "traceparent")
+    __slots__ = ("_entered", "_own", "traceparent")
 
     recording = False
 
-    def __init__(self, span: trace.Span) -> None:
-        self._span = span
+    def __init__(self, own: SpanContext) -> None:
+        self._own = own
         self._entered: Token[OtelContext] | None = None
-        self.traceparent = _traceparent(span)
+        self.traceparent = _traceparent(own)
 
     def child(self, name: str, kind: SpanKind, attributes: Attributes) -> Span:
         del name, kind, attributes
@@ -112,7 +140,7 @@ class _Unsampled:
 
     def enter(self) -> None:
         # Or the author's own instrumentation would begin a trace for each execution.
-        self._entered = _enter(self._span, self.traceparent)
+        self._entered = _enter(NonRecordingSpan(self._own), self.traceparent)
 
     def end(self, reason: str = "") -> None:
         del reason
@@ -141,6 +169,5 @@ def _parent(kind: SpanKind, traceparent: str) -> OtelContext:
     return trace.set_span_in_context(NonRecordingSpan(named), _NOTHING)
 
 
-def _traceparent(span: trace.Span) -> str:
-    own = span.get_span_context()
+def _traceparent(own: SpanContext) -> str:
     return f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}"

@@ -13,7 +13,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON
 
 from atomesh.agents import Agent, AgentServer, ExecutionContext, StreamingAgent
 from atomesh.balancer import Client
@@ -56,14 +56,14 @@ class Spans:
     """A tracer, and what came of it."""
 
     def __init__(self, clock: VirtualClock, ratio: float = 1.0) -> None:
-        self._kept = InMemorySpanExporter()
-        self.provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(ratio)), shutdown_on_exit=False)
-        self.provider.add_span_processor(SimpleSpanProcessor(self._kept))
-        self.tracer = OtelTracer(self.provider, clock=clock)
+        self.kept = InMemorySpanExporter()
+        self.provider = TracerProvider(sampler=DEFAULT_ON, shutdown_on_exit=False)
+        self.provider.add_span_processor(SimpleSpanProcessor(self.kept))
+        self.tracer = OtelTracer(self.provider, ratio=ratio, clock=clock, rng=random.Random(1))
 
     @property
     def all(self) -> list[ReadableSpan]:
-        return list(self._kept.get_finished_spans())
+        return list(self.kept.get_finished_spans())
 
     def named(self, name: str) -> list[ReadableSpan]:
         """In the order in which they began."""

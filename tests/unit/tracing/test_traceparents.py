@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
 from atomesh.core import Context, Contract, StreamContract
 from atomesh.core.tracing import SpanKind
+from atomesh.rpc.tracing import OtelTracer
 
 Opening = Callable[[], Any]
 COUNTER = StreamContract("counter", Int32Value, Int32Value, chunk=StringValue)
@@ -200,3 +204,24 @@ async def test_a_wall_clock_that_jumps_stretches_no_span(world: Opening, spans: 
         span.end()
         (ended,) = kept.all
         assert ended.end_time - ended.start_time == pytest.approx(2e9, abs=1e3)
+
+
+async def test_without_a_ratio_the_providers_own_sampler_is_asked_for_each(world: Opening) -> None:
+    class Picky(Sampler):
+        """Samples executions, whatever was decided before."""
+
+        def should_sample(self, parent_context: Any, trace_id: int, name: str, *more: Any, **rest: Any) -> Any:
+            wanted = name.startswith("execute")
+            return SamplingResult(Decision.RECORD_AND_SAMPLE if wanted else Decision.DROP)
+
+        def get_description(self) -> str:
+            return "picky"
+
+    async with world() as w:
+        provider = TracerProvider(sampler=Picky(), shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(w.spans.kept))
+        tracer = OtelTracer(provider, clock=w.clock)
+        mesh = await w.client(await w.agent("a", tracer=tracer), tracer=tracer)
+        await mesh.call(A, X, context=Context(traceparent=UNSAMPLED))
+        assert w.spans.tree() == ["execute a"]
+        assert w.spans.traces == {TRACE}
