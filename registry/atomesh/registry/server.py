@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +21,7 @@ from atomesh.registry.service import RegistryService, add_registry_service
 from atomesh.registry.settings import RegistrySettings
 from atomesh.registry.storage import Storage
 from atomesh.registry.warming import Warming
+from atomesh.registry.watch import Watcher
 from atomesh.registry.watches import Watches
 from atomesh.registry.wire import Encoder, Messages
 from atomesh.rpc.credentials import PLAINTEXT, Credentials
@@ -167,15 +169,20 @@ class RegistryServer:
     async def _restore(self) -> None:
         stored = await self._storage.load()
         self._ledger = Ledger(stored, self.settings, self._clock.now(), new_lease_id=lease_ids().__next__)
-        self._warming = Warming(self._ledger, self._metrics, self._clock)
-        self._watches = Watches(self._ledger, Encoder(stored.store_id, self._messages), self._metrics)
+        warming = self._warming = Warming(self._ledger, self._metrics, self._clock)
+        watches = self._watches = Watches(self._ledger, Encoder(stored.store_id, self._messages), self._metrics)
+
+        def applied(concerned: Iterable[Watcher]) -> None:
+            watches.wake(concerned)
+            warming.look()
+
         self._committer = Committer(
             self._ledger,
             self._storage,
             clock=self._clock,
             metrics=self._metrics,
             limit=self.settings.pending_operations,
-            wake=self._watches.wake,
+            wake=applied,
         )
         self._metrics.show_leases(self._ledger.counts)
         self._metrics.revision.set(stored.revision)

@@ -83,12 +83,23 @@ async def test_what_is_committed_is_there_again_to_the_last_field(path: Path) ->
     storage = SQLiteStorage(path)
     first = await storage.load()
     suspect = entry(2, declared=State.SERVING, suspect=True, state=State.SUSPECT)
-    await storage.commit(Batch(1, (entry(1), suspect), (), (TEXT,), (), ("old-1", "old-2")))
+    failing = entry(3, declared=State.SERVING, unreachable=True, state=State.SUSPECT)
+    await storage.commit(Batch(1, (entry(1), suspect, failing), (), (TEXT,), (), ("old-1", "old-2")))
     await storage.commit(Batch(2, removed=(("text", "10.0.0.1:1"),), superseded=("old-3",)))
     await storage.close()
     again = await stored(path)
-    assert again == Stored(first.store_id, 2, (suspect,), (TEXT,), ("old-1", "old-2", "old-3"))
+    assert again == Stored(first.store_id, 2, (suspect, failing), (TEXT,), ("old-1", "old-2", "old-3"))
     assert len(first.store_id) == 32
+
+
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 65, 200])
+async def test_a_batch_of_any_size_is_there_whole(path: Path, count: int) -> None:
+    storage = SQLiteStorage(path)
+    await storage.load()
+    entries = tuple(entry(number) for number in range(1, count + 1))
+    await storage.commit(Batch(count, entries, (), (TEXT,)))
+    await storage.close()
+    assert sorted((await stored(path)).entries, key=lambda each: each.key) == sorted(entries, key=lambda each: each.key)
 
 
 async def test_a_lease_may_move_to_another_address_and_an_address_to_another_lease(path: Path) -> None:
