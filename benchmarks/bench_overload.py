@@ -128,7 +128,7 @@ def figures(said: list[dict[str, Any]], kind: Kind, capacity: float, seconds: fl
     begun, end = BEFORE + SETTLED, BEFORE + seconds
     good = [(due, ended, service) for due, ended, service in calls if service and ended - due <= kind.deadline]
     inside = [(due, ended, service) for due, ended, service in good if begun <= ended < end]
-    if kind.sleep_us:
+    if kind.sleep_us and inside:
         capacity = kind.slots / (math.fsum(service for _, _, service in inside) / len(inside))
     failed_after = [
         due for due, ended, service in calls if due >= end and not (service and ended - due <= kind.deadline)
@@ -144,8 +144,8 @@ def figures(said: list[dict[str, Any]], kind: Kind, capacity: float, seconds: fl
         "offered": sum(begun <= due < end for due, _, _ in calls) / (end - begun),
         "goodput": goodput,
         "share": goodput / capacity,
-        "p50_ms": percentile(latencies, 0.5) * 1e3,
-        "p99_ms": percentile(latencies, 0.99) * 1e3,
+        # Where no call went well in time there is none to be quick.
+        **({"p50_ms": percentile(latencies, 0.5) * 1e3, "p99_ms": percentile(latencies, 0.99) * 1e3} if inside else {}),
         "recovery_s": max((due - end for due in failed_after), default=0.0),
         "retries": counted["retries"],
         "budget": RATIO * len(calls) + clients * FLOOR_PER_SECOND * (RESERVE_SECONDS + total),

@@ -330,19 +330,20 @@ async def test_grants_that_nobody_demanded_are_given_back(text: Text, until: Unt
 @pytest.mark.parametrize("slots", [0, 1, 10_000, 2**32 - 1])
 async def test_an_endpoint_may_lie_about_its_slots_and_its_calls_end_all_the_same(text: Text, slots: int) -> None:
     async def script(endpoint: Endpoint, peer: Peer) -> None:
+        # One slot in truth, and every promise of it kept, in whatever order frames cross.
         await peer.hello(slots)
-        running = granted = 0
+        used = 0
         async for frame in endpoint.frames_of(peer, grants=False):
-            granted -= sum(call.granted for call in frame.calls)
             answer = MuxResponse()
             for call in frame.calls:
-                if running or granted:
-                    answer.rejects.append(call.id)
-                else:
+                used += call.granted
+                promised = peer.granted - used - endpoint.returned
+                if call.granted or not (answer.replies or promised):
                     answer.replies.add(id=call.id, output=OUTPUT)
-                    running += 1
-            if running or endpoint.demand > 0:
-                running, granted = 0, 1
+                else:
+                    answer.rejects.append(call.id)
+            waiting = endpoint.demand + peer.rejected + len(answer.rejects) - peer.granted
+            if waiting > 0 and peer.granted == used + endpoint.returned:
                 answer.grants = 1
             await peer.write(answer)
 
@@ -450,8 +451,11 @@ async def test_what_was_rejected_by_a_stream_that_then_breaks_goes_elsewhere(tex
                 await peer.context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
 
     async with serving(slots=4) as here, calling(script, here.address) as (_, client):
-        for _ in range(20):
-            assert (await client.call(ECHO, text(), timeout=3)).result == "hello"
+        ends = [(await client.call(ECHO, text(), timeout=3)).result for _ in range(20)]
+    # A stream that breaks again and again is given up, and its endpoint asked in a
+    # unary way: elsewhere as well, where the other's mux is not there yet.
+    assert set(ends) <= {"hello", "unary"}
+    assert "hello" in ends
 
 
 async def test_a_refused_stream_is_no_call_lost(text: Text) -> None:

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks import bench_overload
 from benchmarks._drive import Loops, percentile
 from benchmarks._harness import PeerDied, Stage, interleave, median, ratios
 from benchmarks._report import spread, verdict
@@ -27,6 +28,13 @@ def test_a_window_in_which_no_call_ended_has_no_figures() -> None:
 
     with pytest.raises(RuntimeError, match=r"no call ended within 2\.0 s"):
         Loops(call, 1).figures(2.0)
+
+
+def test_an_overload_in_which_no_call_went_well_in_time_is_a_goodput_of_0_and_no_latency() -> None:
+    late = [{"calls": [(2.5, 9.0, 0.01)], "failures": {}, "counted": {}}]
+    found = bench_overload.figures(late, bench_overload.KINDS["slots"], capacity=160.0, seconds=2.0)
+    assert (found["goodput"], found["share"], found["capacity"]) == (0.0, 0.0, 160.0)
+    assert "p99_ms" not in found
 
 
 def test_ratios_are_taken_pair_by_pair() -> None:
