@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -75,39 +76,55 @@ class Memory:
 Cell = Calls | Watch | Memory
 
 
-class Place:
-    """Where stores go: a directory on the disk that is measured, a new file for each."""
-
-    def __init__(self, directory: str) -> None:
-        """Files are made below, and are gone with it."""
-        self._directory = Path(directory)
-        self._made = 0
-
-    def file(self) -> Path:
-        """A name that nobody used."""
-        self._made += 1
-        return self._directory / f"{self._made}.sqlite3"
+REGISTRY = ("registry", "--with-parent", "--json", "--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0")
+"""`atomesh registry` as it is, ..."""
+NO_PROBES = ("--probe-interval", "0")
+"""... but for probes: nobody is behind the addresses of this fleet."""
 
 
-def serve(stage: Stage, world: str, *store: object) -> tuple[Peer, str, str]:
-    """A server of a world, the address of it, and that of its metrics; `store` as the registry's end takes it."""
-    rest = ("raw",) if world == "raw" else ("registry", *store)
-    server = stage.start("_registry_ends", *rest)
-    address, http = server.line().split()
-    return server, address, http
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    pid: int
+    address: str
+    http: str
+    """host:port of a registry's metrics."""
+
+
+def arguments(data: Path | None) -> list[str]:
+    """Of `atomesh`, for a registry on SQLite in that directory, or in memory."""
+    kept = ["--memory"] if data is None else ["--no-memory", "--data-dir", str(data)]
+    return [*REGISTRY, *NO_PROBES, *kept]
+
+
+def serve(stage: Stage, data: Path | None) -> Server:
+    """A registry, once it serves."""
+    return ready(stage.run(sys.executable, "-m", "atomesh", *arguments(data)))
+
+
+def ready(registry: Peer) -> Server:
+    """What it says when it serves."""
+    said = json.loads(registry.line())
+    return Server(registry.pid, said["address"], said["http"])
+
+
+def serve_raw(stage: Stage) -> Server:
+    """The ceiling."""
+    raw = stage.start("_registry_ends", "raw")
+    return Server(raw.pid, raw.line(), "")
 
 
 def measure(world: str, cell: Cell, chosen: argparse.Namespace) -> Mapping[str, Any]:
     """One measurement in processes of its own."""
     with Stage() as stage, tempfile.TemporaryDirectory(prefix="atomesh-bench-", dir=chosen.data_dir) as directory:
-        place = Path(directory, "registry.sqlite3") if world == "sqlite" else "memory"
-        server, address, http = serve(stage, world, place)
-        common = {"address": address, "servers": [server.pid]}
+        server = serve_raw(stage) if world == "raw" else serve(stage, Path(directory) if world == "sqlite" else None)
+        common = {"address": server.address, "servers": [server.pid]}
         if isinstance(cell, Calls):
             client = stage.start("_registry_load")
             client.say(json.dumps({**common, **_calls(cell, chosen)}))
             found: dict[str, Any] = json.loads(client.line(within=chosen.seconds + 90))
-            return {**found, **commits(http)} if world == "sqlite" else found
+            return {**found, **commits(server.http)} if world == "sqlite" else found
         settings = {**common, **_watchers(cell, chosen), "distinct": world == "distinct"}
         watchers = stage.start("_registry_watchers", json.dumps(settings))
         told: dict[str, Any] = json.loads(watchers.line(within=chosen.changes + 180))

@@ -1,15 +1,13 @@
-"""The servers of bench_registry, each a process of its own.
+"""The other servers of bench_registry, each a process of its own; the registry itself is `atomesh registry`.
 
-    python -m benchmarks._registry_ends registry PATH [WARM_WITHIN]
     python -m benchmarks._registry_ends raw
-    python -m benchmarks._registry_ends fill PATH COUNT SIBLINGS
+    python -m benchmarks._registry_ends fill DIRECTORY COUNT SIBLINGS
+    python -m benchmarks._registry_ends profiled OUT <arguments of atomesh>
 
-`registry` is the registry as it is, on SQLite at PATH, or in memory where PATH
-is `memory`; it says its address, and that of its metrics. WARM_WITHIN 0 has it
-answer at once on a store of endpoints of whom nobody renews. `raw` is the ceiling:
-generated messages over grpc.aio, parsed, answered at once with answers of the
-same size, and nothing kept. `fill` writes a store of so many endpoints.
-`profiled OUT` before any of them looks at where its time goes (see _profiled.py).
+`raw` is the ceiling: generated messages over grpc.aio, parsed, answered at once
+with answers of the same size, and nothing kept; it says its address. `fill`
+writes a registry's store of so many endpoints. `profiled` is `atomesh` with a
+look at where its time goes (see _profiled.py).
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ import asyncio
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,20 +29,6 @@ from benchmarks._registry_messages import SIBLINGS, contract, lease_id, registra
 SERVICE_NAME = "atomesh.v1.RegistryService"
 FILL_BATCH = 2000
 """Endpoints per commit of a store that is filled: a second of work each; twice only holds more in memory."""
-
-
-async def serve_registry(path: str, *warm_within: str) -> None:
-    """A registry with everything on, but for probes: nobody is behind the addresses of this fleet."""
-    from atomesh.registry import MemoryStorage, RegistryServer, RegistrySettings, SQLiteStorage
-    from atomesh.registry.process import tune
-
-    storage = MemoryStorage() if path == "memory" else SQLiteStorage(Path(path))
-    settings = RegistrySettings(probe_interval=0)
-    if warm_within:
-        settings = replace(settings, warm_within=float(warm_within[0]))
-    async with RegistryServer(storage=storage, http_bind="127.0.0.1:0", settings=settings) as registry:
-        tune()  # as `atomesh registry` does
-        await forever(f"{registry.address} {registry.http_address}")
 
 
 class Raw:
@@ -129,16 +112,17 @@ async def serve_raw() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE_NAME, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    await forever(f"127.0.0.1:{port} -")
+    await forever(f"127.0.0.1:{port}")
 
 
-async def fill(path: str, count: int, siblings: int) -> None:
+async def fill(directory: str, count: int, siblings: int) -> None:
     """Writes endpoints 0 to `count` into a new store, by the registry's own steps but for gRPC."""
+    from atomesh.cli.registry import STORE
     from atomesh.registry import RegistrySettings, SQLiteStorage, requests
     from atomesh.registry.staging import stage
     from atomesh.registry.store import Store
 
-    storage = SQLiteStorage(Path(path))
+    storage = SQLiteStorage(Path(directory, STORE))
     store = Store(await storage.load(), superseded_kept=0)
     settings = RegistrySettings()
     for begin in range(0, count, FILL_BATCH):
@@ -153,22 +137,25 @@ async def fill(path: str, count: int, siblings: int) -> None:
     print(len(store), flush=True)
 
 
-def start(role: str, *rest: str) -> None:
+def profiled(out: Path, arguments: list[str]) -> int:
+    """`atomesh`, looked at between SIGUSR1 and SIGUSR2."""
+    from atomesh.cli import main
+    from benchmarks._profiled import Sampler
+
+    tool = Sampler(out)
+    signal.signal(signal.SIGUSR1, tool.begin)
+    signal.signal(signal.SIGUSR2, tool.end)
+    sys.argv[1:] = arguments
+    return main()
+
+
+def start(role: str, *rest: str) -> int:
     """Runs one end."""
     if role == "profiled":
-        from benchmarks._profiled import Sampler
-
-        tool = Sampler(Path(rest[0]))
-        signal.signal(signal.SIGUSR1, tool.begin)
-        signal.signal(signal.SIGUSR2, tool.end)
-        start(*rest[1:])
-    elif role == "registry":
-        run(serve_registry(*rest), "asyncio")
-    elif role == "raw":
-        run(serve_raw(), "asyncio")
-    else:
-        run(fill(rest[0], int(rest[1]), int(rest[2])), "asyncio")
+        return profiled(Path(rest[0]), list(rest[1:]))
+    run(serve_raw() if role == "raw" else fill(rest[0], int(rest[1]), int(rest[2])), "asyncio")
+    return 0
 
 
 if __name__ == "__main__":
-    start(*sys.argv[1:])
+    raise SystemExit(start(*sys.argv[1:]))

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks._drive import clock, resident_bytes
 from benchmarks._harness import Peer, Stage
-from benchmarks._registry_cells import SHARED, Place, serve
+from benchmarks._registry_cells import SHARED, serve
 from benchmarks._registry_messages import SIBLINGS
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -38,40 +38,43 @@ def growth(chosen: argparse.Namespace) -> dict[str, Any]:
     """Figures of every kind, by shape and number of endpoints; one value per repetition."""
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="atomesh-bench-", dir=chosen.data_dir) as directory:
-        place = Place(directory)
         for shape, siblings in SHAPES.items():
-            stores = {size: _filled(place, size, siblings) for size in chosen.endpoints}
+            stores = {size: Path(directory, f"{shape}-{size}") for size in chosen.endpoints}
+            for size, store in stores.items():
+                _fill(store, size, siblings)
             if shape == "many":
-                found["start"] = [_starts(place, stores, chosen) for _ in range(chosen.repeats)]
+                largest = max(stores)
+                found["start"] = [
+                    _starts(Path(directory, f"empty-{number}"), stores[largest], largest)
+                    for number in range(chosen.repeats)
+                ]
             found[shape] = _turns(shape, stores, chosen)
         found["filled"] = _filling(chosen)
     return found
 
 
-def _filled(place: Place, size: int, siblings: int) -> Path:
+def _fill(store: Path, size: int, siblings: int) -> None:
     """A store of so many endpoints."""
-    store = place.file()
     with Stage() as stage:
         written = stage.start("_registry_ends", "fill", store, size, siblings).line(within=300)
     if int(written) != size:
         raise RuntimeError(f"a store has {written} endpoints instead of {size}")
-    return store
 
 
 def _turns(shape: str, stores: dict[int, Path], chosen: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with Stage() as stage:
         client = stage.start("_registry_load")
-        running = {size: serve(stage, "sqlite", store, 0) for size, store in stores.items()}
-        for size, (_, address, _) in running.items():
-            _ask(client, {**FIRST, "address": address, "siblings": SHAPES[shape]})
+        running = {size: serve(stage, store) for size, store in stores.items()}
+        for size, server in running.items():
+            _ask(client, {**FIRST, "address": server.address, "siblings": SHAPES[shape]})  # warm from here on
             found[str(size)] = {name: [] for name in KINDS if shape == "many" or name in CHANGES}
         for repeat in range(chosen.repeats):
             for name in found[str(chosen.endpoints[0])]:
                 for size in reversed(chosen.endpoints) if repeat % 2 else chosen.endpoints:
-                    server, address, _ = running[size]
-                    settings = {**KINDS[name], "address": address, "servers": [server.pid], "endpoints": size}
-                    settings |= {"seconds": chosen.seconds, "connections": SHARED, "siblings": SHAPES[shape]}
+                    where = {"address": running[size].address, "servers": [running[size].pid], "connections": SHARED}
+                    settings = {**KINDS[name], **where, "endpoints": size, "siblings": SHAPES[shape]}
+                    settings["seconds"] = chosen.seconds
                     found[str(size)][name].append(_ask(client, settings))
     return found
 
@@ -82,17 +85,17 @@ def _ask(client: Peer, settings: dict[str, Any]) -> dict[str, float]:
     return said
 
 
-def _starts(place: Place, stores: dict[int, Path], chosen: argparse.Namespace) -> dict[str, Any]:
+def _starts(empty: Path, full: Path, endpoints: int) -> dict[str, Any]:
     """Seconds from the start of a process to its first words and answers, and its memory; with no endpoints (0) too."""
     found: dict[str, Any] = {}
-    for size, store in {0: place.file(), max(stores): stores[max(stores)]}.items():
+    for size, store in {0: empty, endpoints: full}.items():
         with Stage() as stage:
             client = stage.start("_registry_load")
             begun = clock()
-            server, address, _ = serve(stage, "sqlite", store)
+            server = serve(stage, store)
             one = {"serves": clock() - begun}
             if size:
-                said = _ask(client, {**FIRST, "address": address, "siblings": SIBLINGS})
+                said = _ask(client, {**FIRST, "address": server.address, "siblings": SIBLINGS})
                 one |= {name: at - begun for name, at in said.items()}
             time.sleep(0.5)
             one["bytes"] = resident_bytes(server.pid)
@@ -105,8 +108,8 @@ def _filling(chosen: argparse.Namespace) -> dict[str, float]:
     size = max(chosen.endpoints)
     with Stage() as stage:
         client = stage.start("_registry_load")
-        server, address, _ = serve(stage, "memory", "memory")
-        common = {"address": address, "connections": SHARED, "tasks": 32, "kind": "fill"}
+        server = serve(stage, None)
+        common = {"address": server.address, "connections": SHARED, "tasks": 32, "kind": "fill"}
         _ask(client, {**common, "endpoints": 100})
         before = resident_bytes(server.pid)
         found = _ask(client, {**common, "endpoints": size})

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from benchmarks._drive import WARM_UP
 from benchmarks._harness import PeerDied, Stage, parse
-from benchmarks._registry_cells import SHARED
+from benchmarks._registry_cells import SHARED, arguments, ready
 from benchmarks._report import show, table
 
 LOADS: dict[str, dict[str, Any]] = {
@@ -33,9 +33,13 @@ def profile(chosen: argparse.Namespace) -> None:
     """Prints the dearest functions of the registry's loop, on SQLite, by themselves and with all below them."""
     with Stage() as stage, tempfile.TemporaryDirectory(prefix="atomesh-profile-", dir=chosen.data_dir) as aside:
         out = Path(aside, "profile.json")
-        server = stage.start("_registry_ends", "profiled", out, "registry", Path(aside, "registry.sqlite3"))
-        address = server.line().split()[0]
-        settings = {"address": address, "servers": [server.pid], "connections": SHARED, **LOADS[chosen.profile]}
+        server = stage.start("_registry_ends", "profiled", out, *arguments(Path(aside)))
+        settings = {
+            "address": ready(server).address,
+            "servers": [server.pid],
+            "connections": SHARED,
+            **LOADS[chosen.profile],
+        }
         if chosen.profile == "watch":
             client = stage.start("_registry_watchers", json.dumps(settings))
         else:
