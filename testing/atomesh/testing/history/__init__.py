@@ -17,6 +17,7 @@ from atomesh.testing.history.caller import Caller
 from atomesh.testing.history.check import PROMISES, check
 from atomesh.testing.history.evidence import Evidence
 from atomesh.testing.history.facts import (
+    LEFT,
     LOST,
     OK,
     UNAVAILABLE,
@@ -50,6 +51,7 @@ from atomesh.testing.history.violation import Violation
 
 __all__ = [
     "CALL",
+    "LEFT",
     "LOST",
     "OK",
     "PROMISES",

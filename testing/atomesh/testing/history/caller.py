@@ -17,7 +17,9 @@ from google.rpc import error_details_pb2, status_pb2
 
 from atomesh.testing.history import messages
 from atomesh.testing.history.facts import (
+    LEFT,
     LOST,
+    OK,
     Call,
     Deregister,
     Discover,
@@ -43,6 +45,7 @@ TIMEOUT = 5.0
 """Seconds for one answer, as the library's own client has it."""
 
 _DETAILS = "grpc-status-details-bin"
+_CUT_OFF = ("CANCELLED", "DEADLINE_EXCEEDED", "CONNECTION_LOST")  # reasons that say nothing of what was done
 _SAY_NOTHING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 
@@ -188,9 +191,9 @@ class Caller:
         except grpc.aio.AioRpcError as error:
             return None, replace(call, ended=self.recorder.now(), outcome=_outcome(error))
         except BaseException:
-            self.recorder.note(replace(call, ended=self.recorder.now()))  # its caller was cancelled
+            self.recorder.note(replace(call, ended=self.recorder.now(), outcome=LEFT))
             raise
-        return answer, replace(call, ended=self.recorder.now(), outcome="OK")
+        return answer, replace(call, ended=self.recorder.now(), outcome=OK)
 
     def _noted(self, call: _C, answer: Any, granted: str = "") -> _C:
         if answer is not None:
@@ -203,10 +206,10 @@ class Caller:
 
 def _outcome(error: grpc.aio.AioRpcError) -> str:
     """The registry's own reason where it gave one; LOST where the code says nothing; else the code's name."""
-    for key, value in error.trailing_metadata() or ():
-        if key == _DETAILS and isinstance(value, bytes) and (reason := _reason(value)):
-            return reason
     code: Any = error.code()
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS and isinstance(value, bytes) and (reason := _reason(value)) and reason not in _CUT_OFF:
+            return reason
     return LOST if code in _SAY_NOTHING else str(code.name)
 
 

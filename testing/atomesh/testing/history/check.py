@@ -8,7 +8,16 @@ from types import MappingProxyType
 
 from atomesh.testing.history.evidence import Evidence
 from atomesh.testing.history.facts import Fact
-from atomesh.testing.history.promises import agreeing, positions, watching
+from atomesh.testing.history.promises import (
+    agreeing,
+    answering,
+    contracting,
+    explaining,
+    leasing,
+    owning,
+    positions,
+    watching,
+)
 from atomesh.testing.history.violation import Violation
 
 Validator = Callable[[Evidence], Iterator[Violation]]
@@ -31,6 +40,30 @@ PROMISES: MappingProxyType[str, Validator] = MappingProxyType(
         "revisions used once": positions.used_once,
         "stores": positions.stores,
         "committed first": positions.committed_first,
+        "explained": explaining.explained,
+        "effective": explaining.effective,
+        "durable": explaining.kept,
+        "refused without a trace": explaining.untouched,
+        "leases granted": leasing.granted,
+        "leases not ended early": leasing.not_early,
+        "leases not ended late": leasing.not_late,
+        "renewals end doubt": leasing.heard_again,
+        "self-preservation has grounds": leasing.enough_to_doubt,
+        "self-preservation": leasing.doubts_itself,
+        "self-preservation said": leasing.says_doubt,
+        "loads": leasing.told_loads,
+        "ownership": owning.owners_only,
+        "owners heard": owning.owners_heard,
+        "superseded": owning.superseded_said,
+        "lease ids secret": owning.kept_secret,
+        "contracts go together": contracting.compatible,
+        "contracts refused rightly": contracting.refused_rightly,
+        "contracts to be had": contracting.contracts_had,
+        "refusals have a reason": answering.for_a_reason,
+        "answered in time": answering.in_time,
+        "renewals answered": answering.complete,
+        "told soon": answering.told_soon,
+        "warm start": answering.warm,
     }
 )
 

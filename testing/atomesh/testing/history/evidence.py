@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from atomesh.testing.history.facts import (
     Asked,
-    Change,
     Committed,
     Deregister,
     Discover,
@@ -26,6 +25,8 @@ from atomesh.testing.history.facts import (
     WatchEnded,
     WatchTold,
 )
+from atomesh.testing.history.leases import Leases
+from atomesh.testing.history.log import Log
 from atomesh.testing.history.streams import Known, Stream, View
 from atomesh.testing.history.values import (
     Place,
@@ -64,6 +65,8 @@ class Evidence:
         self.updates = self._of(Update)
         self.deregisters = self._of(Deregister)
         self.discovers = [replace(each, shown=self._interned(each.shown)) for each in self._of(Discover)]
+        self.loads = self._of(Discover)
+        """Snapshots with the loads in them, which `discovers` are without."""
         self.contracts = self._of(GetContract)
         self.commits = self._of(Committed)
         self.troubles = self._of(Trouble)
@@ -85,6 +88,11 @@ class Evidence:
         self.logs: dict[str, Log] = {}
         self.views: list[tuple[Wanted, Known]] = []
         self._learn()
+
+    @functools.cached_property
+    def leases(self) -> Leases:
+        """What is known of leases."""
+        return Leases(self)
 
     def log(self, store: str) -> Log:
         """What is known of a store."""
@@ -121,6 +129,37 @@ class Evidence:
         paused = [each for each in self.troubles if each.kind == "pause" and each.who == "registry"]
         long = [each for each in paused if each.ended - each.began > self.rules.deaf_after]
         return sum(max(0.0, min(ended, each.ended) - max(began, each.began)) for each in long)
+
+    def absent(self, began: float, ended: float) -> float:
+        """Seconds between two times that the registry may not have listened, at most."""
+        paused = [
+            each for each in self.troubles if each.who == "registry" and each.began <= ended and began <= each.ended
+        ]
+        return sum(each.ended - each.began + self.rules.tick for each in paused)
+
+    def committed_at(self, log: Log, revision: int) -> float:
+        """When a revision was committed, where that was noted; else when it was first seen."""
+        if self.rules.watched_commits:
+            return self._commit_times.get(revision, float("inf"))
+        return log.when(revision)
+
+    @functools.cached_property
+    def renewals(self) -> dict[str, list[tuple[Renew, str, int | None]]]:
+        """Renewals by lease, each with what was said of it and the load that it told."""
+        found: dict[str, list[tuple[Renew, str, int | None]]] = {}
+        for renew in self.renews:
+            for lease, status, load in zip(renew.leases, renew.statuses, renew.executions, strict=False):
+                found.setdefault(lease, []).append((renew, status, load))
+        return found
+
+    @functools.cached_property
+    def _commit_times(self) -> dict[int, float]:
+        times: dict[int, float] = {}
+        last = 0
+        for commit in sorted((each for each in self.commits if each.well), key=lambda each: each.revision):
+            times.update((revision, commit.ended) for revision in range(last + 1, commit.revision + 1))
+            last = max(last, commit.revision)
+        return times
 
     def _of(self, kind: type[_F]) -> list[_F]:
         return [fact for fact in self.facts if isinstance(fact, kind)]
@@ -168,6 +207,7 @@ class Evidence:
                         self.log(told.place.store).step(told)
         for log in self.logs.values():
             log.sight(self._sightings(log.store))
+            log.bury()
 
     def _take(self, wanted: Wanted, known: Known) -> None:
         self.views.append((wanted, known))
@@ -181,50 +221,6 @@ class Evidence:
             died = self.run_of(stream).ended  # what is read after that was said before
             answers += [(min(told.at, died), told.place) for told in stream.told]
         return sorted((at, place.revision) for at, place in answers if place.store == store)
-
-
-class Log:
-    """One store: its state, and what changed, at every revision of which somebody with the whole view told."""
-
-    def __init__(self, store: str) -> None:
-        self.store = store
-        self.states: dict[int, View] = {}
-        self.steps: dict[int, tuple[Change, ...]] = {}
-        self.quarrels: list[tuple[float, str]] = []
-        """Where witnesses say different things of one revision: when, and what."""
-        self._seen_revisions: list[int] = []
-        self._seen_times: list[float] = []
-
-    def learn(self, known: Known) -> None:
-        """A whole view is the state. The first witness stands; others are held against it elsewhere."""
-        for revision in range(known.first, known.last + 1):
-            self.states.setdefault(revision, known.view)
-
-    def step(self, told: WatchTold) -> None:
-        """What one revision changed, all of it."""
-        said = self.steps.setdefault(told.place.revision, told.changes)
-        if said != told.changes:
-            what = (
-                f"revision {told.place.revision} was told as different changes: {_brief(said)}, {_brief(told.changes)}"
-            )
-            self.quarrels.append((told.at, what))
-
-    def sight(self, sightings: list[tuple[float, int]]) -> None:
-        """Sorted by time; only those that are further than all before them count."""
-        for at, revision in sightings:
-            if not self._seen_revisions or revision > self._seen_revisions[-1]:
-                self._seen_revisions.append(revision)
-                self._seen_times.append(at)
-
-    def seen_by(self, at: float) -> int:
-        """The highest revision that an answer had had by then; -1 where there was none."""
-        place = bisect.bisect_right(self._seen_times, at)
-        return self._seen_revisions[place - 1] if place else -1
-
-    def when(self, revision: int) -> float:
-        """When an answer first was at this revision or a later one; never: infinity."""
-        place = bisect.bisect_left(self._seen_revisions, revision)
-        return self._seen_times[place] if place < len(self._seen_times) else float("inf")
 
 
 def _runs(started: list[Started], stopped: list[Stopped]) -> list[Run]:
@@ -248,7 +244,3 @@ def _runs(started: list[Started], stopped: list[Stopped]) -> list[Run]:
 
 def _when(fact: Any) -> float:
     return float(fact.at if hasattr(fact, "at") else fact.ended)
-
-
-def _brief(changes: tuple[Change, ...]) -> str:
-    return ", ".join(f"{each.kind} {each.key[0]} at {each.key[1]}" for each in changes) or "nothing"

@@ -20,6 +20,9 @@ OK = "OK"
 LOST = "LOST"
 """No answer came, or one that says nothing: it may have been done, now or later."""
 
+LEFT = "LEFT"
+"""Its caller went away before the answer: as LOST, but nobody's fault."""
+
 UNAVAILABLE = "REGISTRY_UNAVAILABLE"
 """Refused, and nothing of it was done."""
 
@@ -34,7 +37,7 @@ class Asked:
     began: float
     ended: float
     outcome: str = OK
-    """OK, LOST, or the reason for which it was refused."""
+    """OK, LOST, LEFT, or the reason for which it was refused."""
     place: Place | None = None
     """The position in the answer."""
     secrets: tuple[str, ...] = ()
@@ -48,7 +51,7 @@ class Asked:
     @property
     def refused(self) -> bool:
         """Whether it was surely not done."""
-        return self.outcome not in (OK, LOST)
+        return self.outcome not in (OK, LOST, LEFT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -132,21 +132,21 @@ class Jump(Fault):
 
 
 def draw(rng: random.Random, until: float, everybody: list[str], owners: list[str]) -> tuple[Fault, ...]:
-    """Some faults, none to five, that do not overlap where they concern the registry's process; sorted."""
+    """Some faults, none to six, that do not overlap where they concern the registry's process; sorted."""
     faults: list[Fault] = []
     at = rng.uniform(2.0, 8.0)
-    for _ in range(rng.choice((0, 1, 2, 3, 5))):
+    for _ in range(rng.choice((0, 1, 2, 4, 6))):
         if at > until - 2.0:
             break
         fault = _draw_one(rng, at, everybody, owners)
         faults.append(fault)
-        at += fault.seconds + rng.uniform(0.5, until / 4)
+        at += fault.seconds + rng.uniform(0.5, until / 6)
     return tuple(faults)
 
 
 def _draw_one(rng: random.Random, at: float, everybody: list[str], owners: list[str]) -> Fault:
     seconds = rng.choice((0.1, 1.0, 4.0, 12.0)) * rng.uniform(0.5, 1.5)
-    kind = rng.choice((Kill, Kill, Restart, Pause, CutOff, CutOff, Reset, Full, Slow, Jump))
+    kind = rng.choice((Kill, Kill, Kill, Restart, Pause, CutOff, CutOff, Reset, Full, Slow, Jump))
     if kind is CutOff:
         among = rng.choice((everybody, owners))
         return CutOff(at, seconds, tuple(rng.sample(among, rng.randint(1, len(among)))))
@@ -155,7 +155,7 @@ def _draw_one(rng: random.Random, at: float, everybody: list[str], owners: list[
     if kind is Slow:
         return Slow(at, seconds, rng.choice((0.3, 2.0)))
     if kind is Jump:
-        return Jump(at, 0.0, rng.choice((-1.0, 1.0)) * rng.choice((5.0, 100.0, 1e6)))
+        return Jump(at, 0.0, rng.choice((-1.0, 1.0)) * rng.choice((1.4, 5.0, 1e6)))
     if kind is Kill:
         return Kill(at, min(seconds, 4.0))
     if kind is Restart:

@@ -15,10 +15,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TextIO
 
-from atomesh.testing.history import to_line
+from atomesh.testing.history import PROMISES, to_line
 from atomesh.testing.registry_world.scenario import random_scenario
 from atomesh.testing.registry_world.world import Report, run_world
 
@@ -39,10 +40,13 @@ class Outcome:
     """Empty where all promises were kept."""
 
 
-def outcome_of(seed: int) -> Outcome:
-    """Runs the world of a seed; one that crashes is in trouble as well."""
+def outcome_of(seed: int, promise: str = "") -> Outcome:
+    """Runs the world of a seed; one that crashes is in trouble as well. With a `promise`, no other is looked at."""
     try:
         report = run_world(random_scenario(seed))
+        if promise:
+            held = tuple(each for each in report.violations if each.promise == promise)
+            report = replace(report, violations=held)
     except Exception as error:  # noqa: BLE001 # whatever it is, its seed must be told
         what = f"seed {seed} ended with {type(error).__name__}: {error}\n  replay: {COMMAND} {seed}"
         return Outcome(seed, {}, "", what)
@@ -54,21 +58,23 @@ def explain(report: Report) -> str:
     if not report.violations:
         return ""
     more = len(report.violations) - SHOWN
-    lines = [f"seed {report.seed} breaks {len({each.promise for each in report.violations})} promises:"]
+    promises = sorted({f"[{each.promise}]" for each in report.violations})
+    lines = [f"seed {report.seed} breaks {' '.join(promises)}:"]
     lines += [f"  {violation}" for violation in report.violations[:SHOWN]]
     lines += [f"  and {more} more"] if more > 0 else []
     return "\n".join([*lines, f"  replay: {COMMAND} {report.seed}"])
 
 
-def run_seeds(seeds: Iterable[int], processes: int = 1) -> Iterator[Outcome]:
+def run_seeds(seeds: Iterable[int], processes: int = 1, promise: str = "") -> Iterator[Outcome]:
     """The outcomes, in the order of the seeds."""
+    run = partial(outcome_of, promise=promise)
     if processes == 1:
-        yield from map(outcome_of, seeds)
+        yield from map(run, seeds)
         return
     # Spawned: grpc does not survive a fork, and a world should begin in a clean process.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        yield from pool.map(outcome_of, seeds, chunksize=_CHUNK)
+        yield from pool.map(run, seeds, chunksize=_CHUNK)
 
 
 def main(arguments: list[str] | None = None, out: TextIO = sys.stdout) -> int:
@@ -79,7 +85,7 @@ def main(arguments: list[str] | None = None, out: TextIO = sys.stdout) -> int:
     counts: Counter[str] = Counter()
     broken: list[int] = []
     worlds = 0
-    for outcome in run_seeds(range(*said.seeds), said.processes):
+    for outcome in run_seeds(range(*said.seeds), said.processes, said.promise):
         worlds += 1
         counts.update(outcome.counts)
         if outcome.trouble:
@@ -116,6 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, help="one world, with its history as JSON Lines")
     parser.add_argument("--grep", default="", help="of the history only lines that match")
     parser.add_argument("--seeds", type=_range, default=(0, 300), metavar="FIRST:LAST", help="worlds; 0:300 if unsaid")
+    parser.add_argument("--promise", default="", choices=["", *PROMISES], help="hold this one alone", metavar="NAME")
     parser.add_argument("--first", action="store_true", help="stop at the first that breaks a promise")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1), help="at once; 2 if unsaid")
     return parser

@@ -80,14 +80,14 @@ def random_scenario(seed: int) -> Scenario:
         seconds=seconds,
         kept=rng.random() < 0.8,
         commit_seconds=rng.choice((0.0, 0.002, 0.05)),
-        window=rng.choice((2_048, 65_536)),
+        window=rng.choice((1_024, 65_536)),
         link=LinkProfile(rng.choice((0.000_2, 0.002, 0.02)), rng.choice((0.0, 0.2))),
         faults=faults.draw(rng, seconds, names, [each.name for each in owners]),
     )
 
 
 def _settings(rng: random.Random, ttl: float, crowd: int) -> RegistrySettings:
-    history = rng.choice((5, 20, 200))
+    history = rng.choice((4, 12, 100))
     return RegistrySettings(
         min_ttl=ttl,
         default_ttl=ttl,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from atomesh.testing.history.evidence import Evidence, Log
+from atomesh.testing.history.evidence import Evidence
 from atomesh.testing.history.facts import (
     Change,
 )
+from atomesh.testing.history.log import Log
 from atomesh.testing.history.streams import View
 from atomesh.testing.history.values import (
     Key,
