@@ -31,6 +31,7 @@ from atomesh.rpc.network import GRPC_NETWORK, Network
 from atomesh.rpc.server import Server
 from atomesh.rpc.services import HealthService, add_reflection
 from atomesh.rpc.tasks import Tasks
+from atomesh.rpc.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class RegistryServer:
         self._warming: Warming | None = None
         self._messages = Messages()
         self._tasks = Tasks()
+        self._watchdog = Watchdog(self.collectors, clock=clock)
         self._ledger: Ledger | None = None
         self._committer: Committer | None = None
         self._committing: asyncio.Task[None] | None = None
@@ -164,6 +166,7 @@ class RegistryServer:
             await asyncio.wait([self._committing])
             self._committing = None
         await self._tasks.cancel()
+        self._watchdog.stop()
         await self._storage.close()
 
     async def _restore(self) -> None:
@@ -215,6 +218,8 @@ class RegistryServer:
         if self.settings.probe_interval:
             self._tasks.spawn(self._prober(ledger).run(), "registry prober")
         await self._server.start()
+        if self._clock is SYSTEM_CLOCK:  # a loop whose time is virtual is never late
+            self._watchdog.start()
         self._health.set({"": True, SERVICE_NAME: True})
         self._serving = True
         log.info("registry %s serves on %s", ledger.store.store_id[:8], self.address)

@@ -145,6 +145,7 @@ async def test_while_the_registry_is_stopped_calls_go_on_and_no_lease_runs_out_h
         await as_they_were(m)
     assert load.rate(since, until) > before / 2, "calls need no registry"
     each_once(m, load)
+    assert "the process stood still for" in m.registry.log
 
 
 async def test_an_endpoint_whose_lease_runs_out_while_it_blocks_answers_what_it_has_and_comes_back(

@@ -9,6 +9,7 @@ import pytest
 
 from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.registry import MemoryStorage, RegistrySettings
+from atomesh.registry.operations import Batch
 from atomesh.v1 import registry_pb2
 
 TTL = 2  # seconds: less than the block
@@ -18,8 +19,8 @@ BLOCKED = 3.0
 class Standing(MemoryStorage):
     """Storage that does its work in the loop, which none may."""
 
-    async def commit(self, batch: Any) -> None:
-        if any("slow" in str(change) for change in batch.changes):
+    async def commit(self, batch: Batch) -> None:
+        if any(entry.endpoint.agent == "slow" for entry in batch.put):
             writes_in_the_loop()
 
 
