@@ -29,7 +29,7 @@ STEPS := style types imports check-generated proto-lint proto-breaking $(SUITES)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test lint style types imports check-generated proto-lint proto-breaking generate \
-  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak bench bench-mux bench-registry bench-pipelines bench-batch bench-policies bench-overload bench-memory bench-peers bench-pick bench-plans bench-durable eval-text examples fmt clean
+  $(sort $(SUITES) unit integration chaos) rotation sim sim-soak soak-prometheus bench bench-mux bench-registry bench-pipelines bench-batch bench-policies bench-overload bench-memory bench-peers bench-pick bench-plans bench-tracing bench-durable eval-text examples fmt clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -79,6 +79,9 @@ sim: $(DEV) ## 300 worlds in virtual time, each from a seed; ARGS='--seed 17' re
 sim-soak: $(DEV) ## 5,000 worlds; ARGS='--seeds 10000:20000' for others
 	$(BIN)/python -m atomesh.testing.world --seeds 1000:6000 $(ARGS)
 
+soak-prometheus: $(DEV) ## ten minutes of agents that come and go beside a real Prometheus; ARGS='--seconds 120 --agents 3'
+	@PATH="$(CURDIR)/.cache/bin:$$PATH" $(BIN)/python -m benchmarks.soak_prometheus $(ARGS)
+
 rotation: $(DEV) ## integration and chaos tests once more, with connections that are two seconds old at most
 	$(BIN)/pytest -ra --connection-age 2 tests/integration tests/chaos/mesh $(ARGS)
 
@@ -113,6 +116,9 @@ bench-batch: $(DEV) ## how much of a fleet's slots a batch uses, beside fixed nu
 
 bench-pick: $(DEV) ## what choosing an endpoint costs
 	@$(BIN)/python benchmarks/bench_pick.py $(ARGS)
+
+bench-tracing: $(DEV) ## what tracing costs a call: off, one trace in a hundred, all
+	@$(BIN)/python -m benchmarks.bench_tracing $(ARGS)
 
 bench-plans: $(DEV) ## what finding a plan costs among 1,000 agents of 200 contracts
 	@$(BIN)/python -m benchmarks.bench_plans $(ARGS)

@@ -32,7 +32,7 @@ async def collect() -> None:
             return wire.ExportTraceServiceResponse()
 
     server = grpc.aio.server()
-    services.add_TraceServiceServicer_to_server(Dropping(), server)  # type: ignore[no-untyped-call]
+    services.add_TraceServiceServicer_to_server(Dropping(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     await forever(f"http://127.0.0.1:{port}")

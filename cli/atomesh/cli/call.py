@@ -89,13 +89,20 @@ def call(
 
 
 async def _call(agent: str, argument: str, settings: Settings, caller: Caller, shown: Shown) -> int:
+    async with opened_tracer(settings) as tracer:  # left last: a collector that is away keeps nobody from the output
+        return await _called(agent, argument, settings, caller, shown, tracer)
+
+
+async def _called(
+    agent: str, argument: str, settings: Settings, caller: Caller, shown: Shown, tracer: Tracer | None
+) -> int:
     from atomesh.cli._messages import parse, read_argument, to_data
 
     text, where = read_argument(argument)
     said = options(settings, caller)
     if not caller.endpoint:
         await check_registry(settings)
-    async with opened_tracer(settings) as tracer, open_client(settings, caller.endpoint or [], tracer) as mesh:
+    async with open_client(settings, caller.endpoint or [], tracer) as mesh:
         contract = await contract_of(mesh, agent, caller.endpoint or [], settings)
         message = parse(text, where, contract.input)
         ended: Ended

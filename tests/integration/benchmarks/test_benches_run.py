@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from benchmarks import _report, bench_batch, bench_memory, bench_mux, bench_overload, bench_pipelines, bench_registry
+from benchmarks import (
+    _report,
+    bench_batch,
+    bench_memory,
+    bench_mux,
+    bench_overload,
+    bench_pipelines,
+    bench_registry,
+    bench_tracing,
+)
 from benchmarks._harness import prepare
 from benchmarks._real import run_bare, run_mesh
 from benchmarks._traces import Plan, make
@@ -71,6 +80,13 @@ def test_a_chain_is_measured_by_hand_and_as_a_pipeline() -> None:
     spent = bench_pipelines.measure(2, argparse.Namespace(chains=20, slices=2, size=10))
     assert {world: len(slices) for world, slices in spent.items()} == {"direct": 2, "run": 2, "kept": 2}
     assert all(took > 0 for slices in spent.values() for took in slices)
+
+
+@pytest.mark.parametrize("world", bench_tracing.WORLDS)
+def test_tracing_is_measured_off_and_on(world: str) -> None:
+    found = bench_tracing.measure(world, bench_tracing.Cell("mux", 4), 0.3)
+    assert found["client_cpu_us"] > 0
+    assert found["server_cpu_us"] > 0
 
 
 def _registry(group: str, patch: pytest.MonkeyPatch, results: Path) -> dict[str, Any]:
