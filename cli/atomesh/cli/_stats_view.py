@@ -66,18 +66,18 @@ def _registry(sums: RegistrySums, address: str) -> list[Text]:
 
 
 def _counts(counts: Mapping[str, int], times: Mapping[str, Mean] | None = None) -> str:
-    """`12 serving in 1.2 ms, 1 timeout in 5.00 s`: what there is of each, `none` where there is nothing."""
+    """`12 serving (1.2 ms each), 1 timeout (5.00 s each)`: what there is of each, `none` where there is nothing."""
     told = []
     for name, count in counts.items():
         if count:
             mean = times[name].mean if times and name in times else None
-            told.append(f"{count} {name.replace('_', ' ')}" + (f" in {took(mean)}" if mean is not None else ""))
+            told.append(f"{count} {name.replace('_', ' ')}" + (f" ({took(mean)} each)" if mean is not None else ""))
     return ", ".join(told) or "none"
 
 
 def _commits(sums: RegistrySums) -> str:
     mean = sums.commit_time.mean
-    return _counts(sums.commits) + (f", {took(mean)} each" if mean is not None else "")
+    return _counts(sums.commits) + (f" ({took(mean)} each)" if mean is not None else "")
 
 
 def _row(name: Text, sums: AgentSums) -> Row:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Awaitable, Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -14,7 +16,7 @@ from google.protobuf import json_format
 
 from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.core.endpoint import Endpoint
-from atomesh.registry import MemoryStorage, RegistryServer
+from atomesh.registry import MemoryStorage, RegistryServer, RegistrySettings
 from atomesh.registry.operations import Entry, Stored
 from atomesh.registry.queries import DEFAULT_LIMIT, MAX_LIMIT
 from atomesh.v1 import agent_pb2, registry_pb2
@@ -87,6 +89,38 @@ async def test_endpoints_are_those_that_discover_gives_message_for_message(regis
     assert told.data["next"] is None
     assert told.headers["content-type"] == "application/json"
     assert told.data["endpoints"][0]["spec"]["zone"] == "", "a field at its zero is there to be read"
+
+
+def shape(data: Any) -> Any:
+    """The names that are in it, at every depth; those of maps are data."""
+    if isinstance(data, list):
+        return [shape(each) for each in data[:1]]
+    maps = ("labels", "metadata", "versions", "capabilities")
+    if isinstance(data, dict):
+        return {name: "map" if name in maps and isinstance(each, dict) else shape(each) for name, each in data.items()}
+    return "value"
+
+
+async def test_the_answers_have_the_shape_that_the_page_shows(registry: Any) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "registry.md").read_text()
+    told = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+    score = agent_pb2.Capability(name="chat", score=0.5)
+    async with registry(http_bind=HTTP, settings=RegistrySettings(probe_interval=0.2, probe_timeout=0.1)) as (
+        server,
+        caller,
+    ):
+        granted = await caller.register(capabilities=[score])
+        for executions in (0, 10):
+            load = agent_pb2.Load(executions=executions)
+            load.busy.FromSeconds(executions)
+            renewal = registry_pb2.Renewal(lease_id=granted.lease_id, load=load)
+            await caller.stub.Renew(registry_pb2.RenewRequest(renewals=[renewal]))
+        async with asyncio.timeout(10):
+            while not (await caller.discover(states=[1, 4])).endpoints[0].HasField("last_probe"):
+                await SYSTEM_CLOCK.sleep(0.05)
+        endpoints = (await ask(server.http_address, "/v1/endpoints?state=all")).data
+        agents = (await ask(server.http_address, "/v1/agents")).data
+    assert [shape(each) for each in told] == [shape(endpoints), shape(agents)]
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_a_row_for_each_agent_and_one_for_all() -> None:
     lines = shown(heard, 120)
     assert lines[0] == "registry 127.0.0.1:7401, revision 8, 0 watchers"
     assert "  gone           2 deregistered, 1 expired" in lines
-    assert "  probes         2 serving in 3.0 ms, 1 timeout in 5.00 s" in lines
+    assert "  probes         2 serving (3.0 ms each), 1 timeout (5.00 s each)" in lines
     assert lines[-3:] == [
         "llm            1           3  1 (33.3%)  500.0 ms   2/4        0        1",
         "text           1           3  1 (33.3%)  500.0 ms   2/4        0        1",
