@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import StringIO
 from pathlib import Path
 from types import TracebackType
@@ -28,15 +28,15 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "deploy" / "prometheus"
 """The configuration that everybody is told to begin with: what is tried is that one."""
 
 
-def example(registry_http: str, *, seconds: int = 1) -> str:
-    """The example's configuration for the registry at this HTTP address, looking every so many seconds."""
+def example(registry_http: str, *, seconds: int = 1, clients: Sequence[str] = ()) -> str:
+    """The example's configuration for this registry and these clients, looking every so many seconds."""
     yaml = YAML(typ="safe", pure=True)
     config = yaml.load((EXAMPLE / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": f"{seconds}s", "evaluation_interval": f"{seconds}s"}
     config["rule_files"] = [str(EXAMPLE / name) for name in config["rule_files"]]
-    (job,) = (job for job in config["scrape_configs"] if "http_sd_configs" in job)
-    job["http_sd_configs"] = [{"url": f"http://{registry_http}/prometheus/targets", "refresh_interval": f"{seconds}s"}]
-    config["scrape_configs"] = [job]
+    mesh, callers = config["scrape_configs"]
+    mesh["http_sd_configs"] = [{"url": f"http://{registry_http}/prometheus/targets", "refresh_interval": f"{seconds}s"}]
+    callers["static_configs"] = [{"targets": list(clients)}]
     text = StringIO()
     yaml.dump(config, text)
     return text.getvalue()
@@ -130,6 +130,11 @@ class Prometheus:
             target["discoveredLabels"]["__address__"]: {**target["labels"], "health": target["health"]}
             for target in answer["activeTargets"]
         }
+
+    async def rules(self) -> dict[str, str]:
+        """How the last evaluation of each rule went: `ok`, or its error, by the rule's name."""
+        groups = (await self._ask("/api/v1/rules"))["groups"]
+        return {rule["name"]: rule.get("lastError") or rule["health"] for group in groups for rule in group["rules"]}
 
     async def own(self, name: str) -> float:
         """One of its own counters or gauges, all series together; 0 where there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,28 @@ from benchmarks._prometheus import POLL_SECONDS, Prometheus, example
 
 pytestmark = pytest.mark.needs_tool("prometheus")
 
+ROOT = Path(__file__).resolve().parents[3]
 HERE = "127.0.0.1:0"
 SOON = 20.0
 """Seconds for a refresh and a scrape, a second each, and the five in which Prometheus
 gathers what it discovers: twenty because the machine does other things too."""
 FLEETING = RegistrySettings(min_ttl=1.0, tick=0.1)
+
+
+NOTHING_YET = {
+    'sum by (agent, reason) (rate(atomesh_agent_refusals_total{agent=~".*"}[30s])) > 0',
+    'sum by (agent, reason) (rate(atomesh_client_retries_total{agent=~".*"}[30s]))',
+    'sum by (agent, outcome) (rate(atomesh_client_hedges_total{agent=~".*"}[30s]))',
+    'sum by (agent) (increase(atomesh_client_ejections_total{agent=~".*"}[30s]))',
+}
+"""Queries of the dashboard that a mesh where nothing goes wrong has no answer to."""
+
+
+def drawn() -> list[str]:
+    """Every query of the dashboard, its variables filled in."""
+    panels = json.loads((ROOT / "deploy" / "grafana" / "atomesh.json").read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", ())]
+    return [query.replace("$__rate_interval", "30s").replace("$agent", ".*") for query in queries]
 
 
 class Echo(Agent[TextInput, TextOutput]):
@@ -42,8 +60,8 @@ class Echo(Agent[TextInput, TextOutput]):
 
 
 @contextlib.asynccontextmanager
-async def watching(registry: RegistryServer, folder: Path) -> AsyncIterator[Prometheus]:
-    async with Prometheus(folder, example(registry.http_address)) as prometheus:
+async def watching(registry: RegistryServer, folder: Path, *clients: str) -> AsyncIterator[Prometheus]:
+    async with Prometheus(folder, example(registry.http_address, clients=clients)) as prometheus:
         yield prometheus
 
 
@@ -82,7 +100,8 @@ async def test_agents_that_come_and_go_are_found_scraped_and_dropped(tmp_path: P
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         registry = await enter(RegistryServer(storage=MemoryStorage(), http_bind=HERE, settings=FLEETING))
-        prometheus = await enter(watching(registry, tmp_path))
+        client = await enter(Client(registry.address))
+        prometheus = await enter(watching(registry, tmp_path, await client.serve_metrics()))
         first, second = await enter(agent(registry, zone="west")), await enter(agent(registry))
         dead = await enter(silent(registry, ttl=12.0))
         there = has(registry.http_address, first.http_address, second.http_address, dead)
@@ -90,7 +109,6 @@ async def test_agents_that_come_and_go_are_found_scraped_and_dropped(tmp_path: P
         ((labels, _),) = await prometheus.query(f'up{{instance="{first.http_address}"}}')
         assert (labels["role"], labels["agent"], labels["zone"]) == ("agent", "echo", "west")
 
-        client = await enter(Client(registry.address))
         for _ in range(7):
             await client.call(Contract("echo", TextInput, TextOutput), TextInput(content="x", operation="summarize"))
         executions = 'sum by (agent) (atomesh_agent_executions_total{outcome="ok"})'
@@ -107,6 +125,9 @@ async def test_agents_that_come_and_go_are_found_scraped_and_dropped(tmp_path: P
         assert has(registry.http_address, second.http_address, third.http_address)(await prometheus.up())
         await prometheus.until(prometheus.up, lambda up: gone not in up and dead not in up, SOON)
         assert prometheus.errors() == []
+        assert set((await prometheus.rules()).values()) == {"ok"}, "the rules can be evaluated"
+        empty = [query for query in drawn() if not await prometheus.query(query)]
+        assert set(empty) == NOTHING_YET, "the dashboard draws what there is"
 
 
 async def test_no_target_is_lost_while_the_registry_is_away_and_while_it_is_cold(tmp_path: Path) -> None:

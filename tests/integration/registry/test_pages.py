@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from collections.abc import Awaitable, Iterable
 from pathlib import Path
 from typing import Any
@@ -328,13 +329,13 @@ async def test_a_registry_that_stops_is_ready_no_more(registry: Any) -> None:
         await stopping
 
 
-async def longest_wait(while_this: Awaitable[Any]) -> tuple[Any, float]:
-    """What came of it, and for how many seconds the loop did nothing else at most."""
+async def longest_turn(while_this: Awaitable[Any]) -> tuple[Any, float]:
+    """What came of it, and how many seconds of CPU the loop spent at most before it did something else."""
     task, longest = asyncio.ensure_future(while_this), 0.0
     while not task.done():
-        before = SYSTEM_CLOCK.now()
+        before = time.thread_time()
         await SYSTEM_CLOCK.sleep(0)
-        longest = max(longest, SYSTEM_CLOCK.now() - before)
+        longest = max(longest, time.thread_time() - before)
     return await task, longest
 
 
@@ -364,7 +365,7 @@ class WarmRegistry(RegistryServer):
 @pytest.mark.parametrize("page", ["/v1/endpoints?limit=1000", "/v1/agents", "/prometheus/targets"])
 async def test_a_page_about_a_crowd_does_not_hold_up_the_registry(page: str) -> None:
     async with WarmRegistry(storage=FullStorage(20_000), http_bind=HTTP) as server:
-        answer, longest = await longest_wait(ask(server.http_address, page))
+        answer, longest = await longest_turn(ask(server.http_address, page))
     assert answer.status == 200
     sizes = {"/v1/endpoints?limit=1000": "endpoints", "/v1/agents": "agents"}
     rows = answer.data[sizes[page]] if page in sizes else answer.data
