@@ -8,15 +8,17 @@ import re
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks._harness import Peer, Stage
+from benchmarks._harness import Figures, Peer, Stage
 
 SHARED = 8
 """Connections of clients that share some: enough that no stream waits for another's bytes."""
+APART = 1_000_000
+"""From the first endpoint of a slice to that of the next: more than a slice registers."""
 GAPS = {1: 0.02, 100: 0.05, 1000: 0.15}
 """Seconds from the last watcher's hearing of a change to the next change, so that none waits for the one before."""
 
@@ -115,18 +117,53 @@ def serve_raw(stage: Stage) -> Server:
     return Server(raw.pid, raw.line(), "")
 
 
-def measure(world: str, cell: Cell, chosen: argparse.Namespace) -> Mapping[str, Any]:
-    """One measurement in processes of its own."""
+def turns(cells: Sequence[Calls], chosen: argparse.Namespace) -> dict[Calls, dict[str, Figures]]:
+    """Every figure of every world in every cell, one value per slice.
+
+    All worlds' servers run at once and one client goes from one to the next, a
+    slice each and back again, so that what is compared is a second apart on a
+    machine whose speed drifts. Each repetition has processes of its own.
+    """
+    found: dict[Calls, dict[str, Figures]] = {cell: {world: {} for world in cell.worlds} for cell in cells}
+    for repeat in range(chosen.repeats):
+        for cell in cells:
+            for world, figures in _slices(cell, chosen, repeat):
+                for name, value in figures.items():
+                    found[cell][world].setdefault(name, []).append(value)
+    return found
+
+
+def _slices(cell: Calls, chosen: argparse.Namespace, repeat: int) -> Iterator[tuple[str, Mapping[str, float]]]:
     with Stage() as stage, tempfile.TemporaryDirectory(prefix="atomesh-bench-", dir=chosen.data_dir) as directory:
-        server = serve_raw(stage) if world == "raw" else serve(stage, Path(directory) if world == "sqlite" else None)
-        common = {"address": server.address, "servers": [server.pid]}
-        if isinstance(cell, Calls):
-            client = stage.start("_registry_load")
-            client.say(json.dumps({**common, **_calls(cell, chosen)}))
-            found: dict[str, Any] = json.loads(client.line(within=chosen.seconds + 90))
-            return {**found, **commits(server.http)} if world == "sqlite" else found
-        settings = {**common, **_watchers(cell, chosen), "distinct": world == "distinct"}
-        watchers = stage.start("_registry_watchers", json.dumps(settings))
+        servers = {world: start(stage, world, Path(directory)) for world in cell.worlds}
+        client = stage.start("_registry_load")
+        order = list(cell.worlds)
+        for number in range(chosen.slices):
+            for world in reversed(order) if (repeat + number) % 2 else order:
+                where = {"address": servers[world].address, "servers": [servers[world].pid]}
+                yield world, ask(client, {**where, **_calls(cell, chosen), "first": number * APART})
+        if "sqlite" in servers:
+            yield "sqlite", commits(servers["sqlite"].http)
+
+
+def ask(client: Peer, settings: Mapping[str, Any]) -> dict[str, float]:
+    """What a client of unary calls measured."""
+    client.say(json.dumps(settings))
+    said: dict[str, float] = json.loads(client.line(within=600))
+    return said
+
+
+def start(stage: Stage, world: str, directory: Path) -> Server:
+    """The server of a world."""
+    return serve_raw(stage) if world == "raw" else serve(stage, directory if world == "sqlite" else None)
+
+
+def measure(world: str, cell: Watch | Memory, chosen: argparse.Namespace) -> Mapping[str, Any]:
+    """One measurement of watches, in processes of its own."""
+    with Stage() as stage:
+        server = start(stage, world, Path())
+        settings = {"address": server.address, "servers": [server.pid], "distinct": world == "distinct"}
+        watchers = stage.start("_registry_watchers", json.dumps({**settings, **_watchers(cell, chosen)}))
         told: dict[str, Any] = json.loads(watchers.line(within=chosen.changes + 180))
         return told
 

@@ -9,7 +9,6 @@ endpoints under one agent's name.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._drive import clock, resident_bytes
-from benchmarks._harness import Peer, Stage
-from benchmarks._registry_cells import SHARED, serve
+from benchmarks._harness import Stage
+from benchmarks._registry_cells import SHARED, ask, serve
 from benchmarks._registry_messages import SIBLINGS
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -67,7 +66,7 @@ def _turns(shape: str, stores: dict[int, Path], chosen: argparse.Namespace) -> d
         client = stage.start("_registry_load")
         running = {size: serve(stage, store) for size, store in stores.items()}
         for size, server in running.items():
-            _ask(client, {**FIRST, "address": server.address, "siblings": SHAPES[shape]})  # warm from here on
+            ask(client, {**FIRST, "address": server.address, "siblings": SHAPES[shape]})  # warm from here on
             found[str(size)] = {name: [] for name in KINDS if shape == "many" or name in CHANGES}
         for repeat in range(chosen.repeats):
             for name in found[str(chosen.endpoints[0])]:
@@ -75,14 +74,8 @@ def _turns(shape: str, stores: dict[int, Path], chosen: argparse.Namespace) -> d
                     where = {"address": running[size].address, "servers": [running[size].pid], "connections": SHARED}
                     settings = {**KINDS[name], **where, "endpoints": size, "siblings": SHAPES[shape]}
                     settings["seconds"] = chosen.seconds
-                    found[str(size)][name].append(_ask(client, settings))
+                    found[str(size)][name].append(ask(client, settings))
     return found
-
-
-def _ask(client: Peer, settings: dict[str, Any]) -> dict[str, float]:
-    client.say(json.dumps(settings))
-    said: dict[str, float] = json.loads(client.line(within=600))
-    return said
 
 
 def _starts(empty: Path, full: Path, endpoints: int) -> dict[str, Any]:
@@ -95,7 +88,7 @@ def _starts(empty: Path, full: Path, endpoints: int) -> dict[str, Any]:
             server = serve(stage, store)
             one = {"serves": clock() - begun}
             if size:
-                said = _ask(client, {**FIRST, "address": server.address, "siblings": SIBLINGS})
+                said = ask(client, {**FIRST, "address": server.address, "siblings": SIBLINGS})
                 one |= {name: at - begun for name, at in said.items()}
             time.sleep(0.5)
             one["bytes"] = resident_bytes(server.pid)
@@ -110,9 +103,9 @@ def _filling(chosen: argparse.Namespace) -> dict[str, float]:
         client = stage.start("_registry_load")
         server = serve(stage, None)
         common = {"address": server.address, "connections": SHARED, "tasks": 32, "kind": "fill"}
-        _ask(client, {**common, "endpoints": 100})
+        ask(client, {**common, "endpoints": 100})
         before = resident_bytes(server.pid)
-        found = _ask(client, {**common, "endpoints": size})
+        found = ask(client, {**common, "endpoints": size})
         time.sleep(0.5)
         found["bytes_per_endpoint"] = (resident_bytes(server.pid) - before) / size
     return found

@@ -38,7 +38,8 @@ class Connections:
     """So many connections to a server, and a way to call over them in turn."""
 
     def __init__(self, address: str, count: int) -> None:
-        """Each connects when first used."""
+        """Each connects when first used, and stays open until the process ends."""
+        self.renewals: list[bytes] = []
         # Channels to one address share a connection unless each has a pool of its own.
         options = (("grpc.use_local_subchannel_pool", 1),)
         self.channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(count)]
@@ -48,10 +49,6 @@ class Connections:
         calls: list[Any] = [channel.unary_unary(SERVICE + name) for channel in self.channels]
         turn = itertools.cycle(calls)
         return lambda request: next(turn)(request, timeout=TIMEOUT)
-
-    async def close(self) -> None:
-        """Closes all of them."""
-        await asyncio.gather(*(channel.close() for channel in self.channels))
 
 
 async def register(connections: Connections, settings: dict[str, Any]) -> Loops:
@@ -73,15 +70,21 @@ async def register(connections: Connections, settings: dict[str, Any]) -> Loops:
 async def renew(connections: Connections, settings: dict[str, Any]) -> Loops:
     """Each call is one process's batch: one to five leases with their loads."""
     send = connections.method("Renew")
+    connections.renewals = connections.renewals or await _renewals(connections, settings)
+    turn = itertools.cycle(connections.renewals)
+    return Loops(lambda: send(next(turn)), settings["tasks"])
+
+
+async def _renewals(connections: Connections, settings: dict[str, Any]) -> list[bytes]:
+    """Requests for leases that are registered first."""
     sizes = [process % 5 + 1 for process in range(settings["processes"])]
     leases = iter(await _leases(connections, sum(sizes), settings))
     batches = [list(itertools.islice(leases, size)) for size in sizes]
     requests = [messages.renewal(batch, turn) for turn in range(TURNS) for batch in batches]
-    turn = itertools.cycle(requests)
-    answer = registry_pb2.RenewResponse.FromString(await send(requests[0]))
-    if list(answer.statuses) != [1] * sizes[0]:
+    answer = registry_pb2.RenewResponse.FromString(await connections.method("Renew")(requests[0]))
+    if list(answer.statuses) != [registry_pb2.RENEW_STATUS_RENEWED] * sizes[0]:
         raise RuntimeError("a renewal was refused")
-    return Loops(lambda: send(next(turn)), settings["tasks"])
+    return requests
 
 
 async def _leases(connections: Connections, count: int, settings: dict[str, Any]) -> list[str]:
@@ -178,15 +181,16 @@ ONCE = {"first": first, "fill": fill}
 
 
 async def serve(lines: Iterator[str]) -> None:
-    """A measurement for each line."""
+    """A measurement for each line; connections stay, so that the next one over them begins warm."""
+    known: dict[tuple[str, int], Connections] = {}
     for line in lines:
         settings = json.loads(line)
-        connections = Connections(settings["address"], settings["connections"])
+        where = settings["address"], settings["connections"]
+        connections = known.get(where) or known.setdefault(where, Connections(*where))
         try:
             found = await _measured(connections, settings)
         except grpc.aio.AioRpcError as error:  # said in one line: its own words take ten
             raise RuntimeError(f"{settings['kind']}: {error.code().name}: {error.details()}") from None
-        await connections.close()
         print(json.dumps(found), flush=True)
 
 

@@ -1,7 +1,7 @@
 """What the registry costs, beside raw gRPC with the same messages in the same run, and how it grows.
 
     python -m benchmarks.bench_registry [--only register renew watch memory growth] [--quick]
-                                        [--data-dir DIR] [--seconds 1.5] [--repeats 3]
+                                        [--data-dir DIR] [--seconds 1] [--slices 4] [--repeats 3]
 
 `register`: registrations per second at 1, 32 and 128 at once, in memory and
 durable on SQLite, with a contract of 1 kB and one of 72 kB. `renew`: batches of
@@ -17,31 +17,36 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from benchmarks import _registry_report
 from benchmarks._harness import Figures, PeerDied, interleave
-from benchmarks._registry_cells import SHARED, Calls, Cell, Memory, Watch, measure
+from benchmarks._registry_cells import SHARED, Calls, Cell, Memory, Watch, measure, turns
 from benchmarks._registry_growth import growth, sync_ms
 from benchmarks._registry_profile import PROFILES, profile
 from benchmarks._report import machine, write
 
 GROUPS = ("register", "renew", "watch", "memory", "growth")
 QUICK: dict[str, Any] = {
-    "seconds": 0.3, "repeats": 1, "changes": 10, "concurrency": [32], "contracts": ["lean"],
+    "seconds": 0.3, "slices": 1, "repeats": 1, "changes": 10, "concurrency": [32], "contracts": ["lean"],
     "processes": 50, "watchers": [20], "settle": 0.2, "endpoints": [1000, 2000],
 }  # fmt: skip
 
 
-def cells(chosen: argparse.Namespace) -> list[Cell]:
-    """What is to be measured side by side."""
-    made: list[Cell] = []
+def calls(chosen: argparse.Namespace) -> list[Calls]:
+    """Unary calls that are to be measured."""
+    made = []
     if "register" in chosen.only:
         made += [Calls("register", tasks, contract) for contract in chosen.contracts for tasks in chosen.concurrency]
     if "renew" in chosen.only:
         made += [Calls("renew", 32, connections=connections) for connections in (SHARED, chosen.processes)]
+    return made
+
+
+def watches(chosen: argparse.Namespace) -> list[Watch | Memory]:
+    """What is to be measured of watches."""
+    made: list[Watch | Memory] = []
     if "watch" in chosen.only:
         made += [*(Watch(streams) for streams in chosen.watchers), Watch(chosen.watchers[-1], own=True)]
     if "memory" in chosen.only:
@@ -55,7 +60,8 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--only", choices=GROUPS, nargs="+", default=list(GROUPS))
     parser.add_argument("--quick", action="store_true", help="everything once and small: that it works, not how fast")
     parser.add_argument("--data-dir", default=tempfile.gettempdir(), help="a directory on the disk for SQLite")
-    parser.add_argument("--seconds", type=float, default=1.5, help="length of one measurement of calls")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of one slice of calls")
+    parser.add_argument("--slices", type=int, default=4, help="of calls in each repetition")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 32, 128])
     parser.add_argument("--contracts", choices=["lean", "rules"], nargs="+", default=["lean", "rules"])
@@ -74,9 +80,11 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
 def run(chosen: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints tables, writes JSON and plots; what was measured."""
     sync = sync_ms(chosen.data_dir)
-    found: Mapping[Cell, dict[str, Figures]] = interleave(
-        cells(chosen), lambda cell: cell.worlds, chosen.repeats, lambda world, cell: measure(world, cell, chosen)
-    )
+    found: dict[Cell, dict[str, Figures]] = dict(turns(calls(chosen), chosen).items())
+    if cells := watches(chosen):
+        found |= interleave(
+            cells, lambda cell: cell.worlds, chosen.repeats, lambda world, cell: measure(world, cell, chosen)
+        )
     grown = growth(chosen) if "growth" in chosen.only else None
     print(f"4 KiB to the disk at {chosen.data_dir} took {sync:.2f} ms")
     _registry_report.show_all(found, grown)
