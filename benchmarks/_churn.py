@@ -57,7 +57,7 @@ class Churn:
         self.lives[address] = Life(address, now)
 
     def ended(self, address: str, now: float, *, killed: bool) -> None:
-        """A process has ended."""
+        """A process has been killed, or told to leave."""
         self.lives[address].ended, self.lives[address].killed = now, killed
 
     def seen(self, targets: Collection[str], up: Mapping[str, float], now: float) -> None:

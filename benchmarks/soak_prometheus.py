@@ -84,12 +84,11 @@ async def live(soak: Soak, number: int) -> None:
             soak.churn.began(child.http, SYSTEM_CLOCK.now())
             await SYSTEM_CLOCK.sleep(soak.rng.uniform(8, 40))
             killed = soak.rng.random() < 0.5
+            # From here on: it leaves the registry some time before its process has ended.
+            soak.churn.ended(child.http, SYSTEM_CLOCK.now(), killed=killed)
             if killed:
                 child.kill()
                 await child.wait()
-            else:
-                await child.stop()
-            soak.churn.ended(child.http, SYSTEM_CLOCK.now(), killed=killed)
         finally:
             await child.stop()
         await SYSTEM_CLOCK.sleep(soak.rng.uniform(0, 5))

@@ -20,6 +20,7 @@ VERBS = [
     "call",
     "process-text",
     "drain",
+    "stats",
     "proto",
     "config",
     "doctor",
