@@ -801,6 +801,7 @@ class WatchResponse(google.protobuf.message.Message):
     RESET_FIELD_NUMBER: builtins.int
     CHANGES_FIELD_NUMBER: builtins.int
     BOOKMARK_FIELD_NUMBER: builtins.int
+    BACKLOG_FIELD_NUMBER: builtins.int
     POSITION_FIELD_NUMBER: builtins.int
     @property
     def reset(self) -> Global___Reset:
@@ -815,6 +816,10 @@ class WatchResponse(google.protobuf.message.Message):
         """Nothing, up to this position: a place to resume from."""
 
     @property
+    def backlog(self) -> Global___Backlog:
+        """What several revisions changed, where they came faster than messages go."""
+
+    @property
     def position(self) -> Global___Position:
         """The position after this step. Unset where more of a Reset is to come."""
 
@@ -824,11 +829,12 @@ class WatchResponse(google.protobuf.message.Message):
         reset: Global___Reset | None = ...,
         changes: Global___Changes | None = ...,
         bookmark: Global___Bookmark | None = ...,
+        backlog: Global___Backlog | None = ...,
         position: Global___Position | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["bookmark", b"bookmark", "changes", b"changes", "event", b"event", "position", b"position", "reset", b"reset"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bookmark", b"bookmark", "changes", b"changes", "event", b"event", "position", b"position", "reset", b"reset"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["reset", "changes", "bookmark"] | None: ...
+    def HasField(self, field_name: typing.Literal["backlog", b"backlog", "bookmark", b"bookmark", "changes", b"changes", "event", b"event", "position", b"position", "reset", b"reset"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["backlog", b"backlog", "bookmark", b"bookmark", "changes", b"changes", "event", b"event", "position", b"position", "reset", b"reset"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["event", b"event"]) -> typing.Literal["reset", "changes", "bookmark", "backlog"] | None: ...
 
 Global___WatchResponse: typing_extensions.TypeAlias = WatchResponse
 
@@ -909,6 +915,50 @@ class Changes(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["changes", b"changes"]) -> None: ...
 
 Global___Changes: typing_extensions.TypeAlias = Changes
+
+@typing.final
+class Backlog(google.protobuf.message.Message):
+    """Backlog is several revisions, each whole, in order."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISIONS_FIELD_NUMBER: builtins.int
+    @property
+    def revisions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RevisionChanges]:
+        """At least one; the last is that of the message's position."""
+
+    def __init__(
+        self,
+        *,
+        revisions: collections.abc.Iterable[Global___RevisionChanges] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["revisions", b"revisions"]) -> None: ...
+
+Global___Backlog: typing_extensions.TypeAlias = Backlog
+
+@typing.final
+class RevisionChanges(google.protobuf.message.Message):
+    """RevisionChanges is what one revision changed to what a selector matches."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    CHANGES_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """The revision."""
+    @property
+    def changes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Change]:
+        """All its changes, in the order in which they happened."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        changes: collections.abc.Iterable[Global___Change] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["changes", b"changes", "revision", b"revision"]) -> None: ...
+
+Global___RevisionChanges: typing_extensions.TypeAlias = RevisionChanges
 
 @typing.final
 class Change(google.protobuf.message.Message):

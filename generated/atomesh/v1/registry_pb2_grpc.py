@@ -125,7 +125,8 @@ class RegistryServiceServicer(object):
 
     def Watch(self, request, context):
         """Watch answers as Discover does, then with every change to that answer:
-        ordered, each once, all changes of one revision in one message.
+        ordered, each once, all changes of one revision in one message, which may
+        have those of several.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -232,7 +232,8 @@ class RegistryServiceStub(typing.Generic[_RegistryServiceRegisterType, _Registry
 
     Watch: _RegistryServiceWatchType
     """Watch answers as Discover does, then with every change to that answer:
-    ordered, each once, all changes of one revision in one message.
+    ordered, each once, all changes of one revision in one message, which may
+    have those of several.
     """
 
     GetContract: _RegistryServiceGetContractType
@@ -330,7 +331,8 @@ class RegistryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[atomesh.v1.registry_pb2.WatchResponse], collections.abc.AsyncIterator[atomesh.v1.registry_pb2.WatchResponse]]:
         """Watch answers as Discover does, then with every change to that answer:
-        ordered, each once, all changes of one revision in one message.
+        ordered, each once, all changes of one revision in one message, which may
+        have those of several.
         """
 
     @abc.abstractmethod

@@ -59,6 +59,10 @@ class Bookmark:
 
 Step: TypeAlias = Snapshot | Changes | Bookmark
 
+MOST_STEPS = 256
+"""Revisions that a watcher takes at a time. What it has taken waits in no bounded
+queue any more, so it is few; half as many makes more messages of a burst."""
+
 
 class Ledger:
     """Who is alive and what they can do, as pure state: time comes in, answers come out."""
@@ -199,6 +203,18 @@ class Ledger:
         """What to tell a watcher next; None where nothing waits."""
         taken = watcher.take()
         return self._snapshot(watcher.selector, taken) if isinstance(taken, ResetReason) else taken
+
+    def next_steps(self, watcher: Watcher) -> list[Step]:
+        """A snapshot, or changes of some of the revisions that wait; empty where nothing does."""
+        steps: list[Step] = []
+        while len(steps) < MOST_STEPS and (not steps or watcher.changes_wait):
+            step = self.next_step(watcher)
+            if step is None:
+                break
+            steps.append(step)
+            if isinstance(step, Snapshot):
+                break
+        return steps
 
     def bookmark(self) -> Bookmark:
         """The position of whoever has been told everything."""

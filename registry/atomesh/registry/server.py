@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
@@ -58,9 +59,12 @@ class RegistryServer:
         settings: RegistrySettings | None = None,
         credentials: Credentials = PLAINTEXT,
         clock: Clock = SYSTEM_CLOCK,
+        rng: random.Random | None = None,
         network: Network = GRPC_NETWORK,
     ) -> None:
         """Addresses are host:port, port 0 for any free one; without `http_bind` there is no HTTP.
+
+        `rng` spreads probes over time.
 
         Raises:
             InvalidArgument: no address, or plaintext off loopback.
@@ -70,6 +74,7 @@ class RegistryServer:
         self._storage = storage
         self._credentials = credentials
         self._clock = clock
+        self._rng = rng or random.Random()
         self._network = network
         self._metrics = RegistryMetrics(self.collectors)
         self._server = Server(
@@ -171,7 +176,9 @@ class RegistryServer:
 
     async def _restore(self) -> None:
         stored = await self._storage.load()
-        self._ledger = Ledger(stored, self.settings, self._clock.now(), new_lease_id=lease_ids().__next__)
+        self._ledger = Ledger(
+            stored, self.settings, self._clock.now(), new_lease_id=lease_ids().__next__, rng=self._rng
+        )
         warming = self._warming = Warming(self._ledger, self._metrics, self._clock)
         watches = self._watches = Watches(self._ledger, Encoder(stored.store_id, self._messages), self._metrics)
 

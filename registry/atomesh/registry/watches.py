@@ -35,13 +35,13 @@ class Watches:
         self._metrics.watchers.inc()
         try:
             if not watcher.waiting:
-                await self._send(self._ledger.bookmark(), write)  # resumed, and nothing was missed: say so
+                await self._send([self._ledger.bookmark()], write)  # resumed, and nothing was missed: say so
             while not self._closed:
                 awake.clear()
-                while (step := self._ledger.next_step(watcher)) is not None:
-                    await self._send(step, write)
+                while steps := self._ledger.next_steps(watcher):
+                    await self._send(steps, write)
                 if not self._closed and not await self._any_news(awake):
-                    await self._send(self._ledger.bookmark(), write)
+                    await self._send([self._ledger.bookmark()], write)
         finally:
             self._metrics.watchers.dec()
             del self._waiting[watcher]
@@ -65,12 +65,13 @@ class Watches:
                 await awake.wait()
         return awake.is_set()
 
-    async def _send(self, step: Step, write: Write) -> None:
-        for message in self._encoder.encode(step):
+    async def _send(self, steps: list[Step], write: Write) -> None:
+        for message in self._encoder.encode(steps):
             await write(message)
+        step = steps[0]
         if isinstance(step, Snapshot):
             self._metrics.events["reset"].inc()
             if step.reset.reason is ResetReason.SLOW_WATCHER:
                 self._metrics.slow_watchers.inc()
         else:
-            self._metrics.events["bookmark" if isinstance(step, Bookmark) else "changes"].inc()
+            self._metrics.events["bookmark" if isinstance(step, Bookmark) else "changes"].inc(len(steps))

@@ -72,17 +72,44 @@ class Encoder:
         self._store_id = store_id
         self._messages = messages
         self._encoded: WeakKeyDictionary[Snapshot | Changes, tuple[bytes, ...]] = WeakKeyDictionary()
+        self._parts: WeakKeyDictionary[Changes, bytes] = WeakKeyDictionary()
         self._bookmark = (-1, b"")
 
-    def encode(self, step: Step) -> tuple[bytes, ...]:
-        """The step's messages, in order."""
-        if isinstance(step, Bookmark):
-            return (self._encode_bookmark(step),)
+    def encode(self, steps: list[Step]) -> Iterator[bytes]:
+        """The messages of steps, in order; what several revisions changed goes together."""
+        backlog: list[bytes] = []
+        size = 0
+        several = len(steps) > 1
+        for step in steps:
+            if isinstance(step, Bookmark):
+                yield self._encode_bookmark(step)
+            elif isinstance(step, Snapshot) or not several:
+                yield from self._encode_once(step)
+            else:
+                part = self._encode_part(step)
+                if backlog and size + len(part) > PART_BYTES:
+                    yield b"".join(backlog)
+                    backlog, size = [], 0
+                backlog.append(part)
+                size += len(part)
+        if backlog:
+            # Messages joined are one message: lists are appended, of single values the last stands.
+            # https://protobuf.dev/programming-guides/encoding/#last-one-wins
+            yield b"".join(backlog)
+
+    def _encode_once(self, step: Snapshot | Changes) -> tuple[bytes, ...]:
         encoded = self._encoded.get(step)
         if encoded is None:
             made = self._reset(step) if isinstance(step, Snapshot) else (self._changes(step),)
             encoded = self._encoded[step] = tuple(message.SerializeToString() for message in made)
         return encoded
+
+    def _encode_part(self, step: Changes) -> bytes:
+        """The step as a message that can be joined with others."""
+        part = self._parts.get(step)
+        if part is None:
+            part = self._parts[step] = self._part(step).SerializeToString()
+        return part
 
     def _encode_bookmark(self, step: Bookmark) -> bytes:
         """All who are idle hear of the same position."""
@@ -93,10 +120,19 @@ class Encoder:
         return self._bookmark[1]
 
     def _changes(self, step: Changes) -> registry_pb2.WatchResponse:
+        changes = [_change_message(change, self._messages) for change in step.changes]
         return registry_pb2.WatchResponse(
-            changes=registry_pb2.Changes(changes=[_change_message(change, self._messages) for change in step.changes]),
-            position=registry_pb2.Position(store_id=self._store_id, revision=step.revision),
+            changes=registry_pb2.Changes(changes=changes), position=self._position(step.revision)
         )
+
+    def _part(self, step: Changes) -> registry_pb2.WatchResponse:
+        changes = [_change_message(change, self._messages) for change in step.changes]
+        revision = registry_pb2.RevisionChanges(revision=step.revision, changes=changes)
+        backlog = registry_pb2.Backlog(revisions=[revision])
+        return registry_pb2.WatchResponse(backlog=backlog, position=self._position(step.revision))
+
+    def _position(self, revision: int) -> registry_pb2.Position:
+        return registry_pb2.Position(store_id=self._store_id, revision=revision)
 
     def _reset(self, step: Snapshot) -> Iterator[registry_pb2.WatchResponse]:
         """In parts; the last one alone has the position: before it there is nothing to resume from."""

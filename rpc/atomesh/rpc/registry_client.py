@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from types import TracebackType
@@ -187,7 +187,8 @@ class RegistryClient:
                 if response.WhichOneof("event") == "reset" and response.reset.more:
                     parts += map(Endpoint.from_proto, response.reset.endpoints)
                     continue
-                yield WatchEvent(_updates(response, parts), _position(response.position))
+                for event in _events(response, parts):
+                    yield event
                 parts.clear()
         except TimeoutError:
             raise RegistryUnavailable(f"registry {self.address}: nothing heard for {WATCH_SILENCE:g} s") from None
@@ -247,16 +248,26 @@ def _position(proto: registry_pb2.Position) -> Position:
     return Position(proto.store_id, proto.revision)
 
 
-def _updates(response: registry_pb2.WatchResponse, before: Sequence[Endpoint]) -> tuple[Update, ...]:
-    """What a newer registry says beyond our words is left out; the position moves on all the same.
+def _events(response: registry_pb2.WatchResponse, before: Sequence[Endpoint]) -> Iterator[WatchEvent]:
+    """One for each revision that a message tells of; `before` is what earlier parts of the same Reset had."""
+    position = _position(response.position)
+    if response.WhichOneof("event") != "backlog":
+        yield WatchEvent(_updates(response, before), position)
+        return
+    for revision in response.backlog.revisions:
+        yield WatchEvent(_changes(revision.changes), Position(position.store_id, revision.revision))
 
-    `before` is what earlier parts of the same Reset had.
-    """
+
+def _updates(response: registry_pb2.WatchResponse, before: Sequence[Endpoint]) -> tuple[Update, ...]:
+    """What a newer registry says beyond our words is left out; the position moves on all the same."""
     kind = response.WhichOneof("event")
     if kind == "reset":
         endpoints = (*before, *map(Endpoint.from_proto, response.reset.endpoints))
         return (Reset(endpoints, _known(ResetReason, response.reset.reason)),)
-    changes = response.changes.changes if kind == "changes" else ()
+    return _changes(response.changes.changes) if kind == "changes" else ()
+
+
+def _changes(changes: Iterable[registry_pb2.Change]) -> tuple[Update, ...]:
     return tuple(update for change in changes if (update := _change(change)) is not None)
 
 

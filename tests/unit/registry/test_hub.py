@@ -107,20 +107,69 @@ def test_steps_are_encoded_once_and_forgotten_with_the_last_who_held_them(
     for watcher in watchers:
         ledger.next_step(watcher)
     world.register()
-    sent = [encoder.encode(ledger.next_step(watcher)) for watcher in watchers]
+    sent = [list(encoder.encode(ledger.next_steps(watcher))) for watcher in watchers]
     assert len(made) == 1
-    assert len({id(each) for each in sent}) == 1
+    assert len({id(each[0]) for each in sent}) == 1
     message = registry_pb2.WatchResponse.FromString(sent[0][0])
     assert message.changes.changes[0].added.spec.agent == "text"
     assert message.position == registry_pb2.Position(store_id="store-1", revision=1)
     assert len(encoder._encoded) == 0, "nobody holds the step any more"
 
 
+def test_revisions_that_wait_go_in_one_message_each_whole_and_in_order(world: Any) -> None:
+    ledger, encoder = world.ledger, Encoder("store-1", Messages())
+    watchers = [ledger.watch(Selector(), None) for _ in range(2)]
+    for watcher in watchers:
+        ledger.next_steps(watcher)
+    for port in (1, 2, 1):
+        world.register(port=port, instance=f"instance-{world.ledger.store.revision}")
+    sent = [list(encoder.encode(ledger.next_steps(watcher))) for watcher in watchers]
+    assert sent[0] == sent[1]
+    (raw,) = sent[0]
+    message = registry_pb2.WatchResponse.FromString(raw)
+    assert message.WhichOneof("event") == "backlog"
+    assert message.position == registry_pb2.Position(store_id="store-1", revision=3)
+    told = [
+        (each.revision, [change.WhichOneof("kind") for change in each.changes]) for each in message.backlog.revisions
+    ]
+    assert told == [(1, ["added"]), (2, ["added"]), (3, ["removed", "added"])]
+    assert ledger.next_steps(watchers[0]) == []
+
+
+def test_a_backlog_is_as_many_messages_as_receivers_take(world: Any) -> None:
+    ledger, encoder = world.ledger, Encoder("store-1", Messages())
+    watcher = ledger.watch(Selector(), None)
+    ledger.next_steps(watcher)
+    for port in range(1, 61):
+        world.register(port=port, metadata={f"{number}": "x" * 1000 for number in range(40)})
+    messages = [registry_pb2.WatchResponse.FromString(raw) for raw in encoder.encode(ledger.next_steps(watcher))]
+    assert len(messages) == 3
+    assert all(message.ByteSize() < 1.1 * PART_BYTES for message in messages)
+    revisions = [each.revision for message in messages for each in message.backlog.revisions]
+    assert revisions == list(range(1, 61))
+    assert [message.position.revision for message in messages] == [
+        message.backlog.revisions[-1].revision for message in messages
+    ]
+
+
+def test_a_reset_is_told_by_itself(world: Any, new_world: Any) -> None:
+    small = new_world(history_changes=5, watch_queue=5)
+    watcher = small.ledger.watch(Selector(), None)
+    small.ledger.next_steps(watcher)
+    for port in range(1, 9):
+        small.register(port=port)
+    (step,) = small.ledger.next_steps(watcher)
+    assert step.reset.reason is ResetReason.SLOW_WATCHER
+    small.register(port=9)
+    small.register(port=10)
+    assert [step.revision for step in small.ledger.next_steps(watcher)] == [9, 10]
+
+
 def test_bookmarks_tell_the_position_of_their_moment(world: Any) -> None:
     encoder = Encoder("store-1", Messages())
     for revision in (1, 1, 2):
         world.register(port=revision)
-        (raw,) = encoder.encode(world.ledger.bookmark())
+        (raw,) = encoder.encode([world.ledger.bookmark()])
         message = registry_pb2.WatchResponse.FromString(raw)
         assert message.WhichOneof("event") == "bookmark"
         assert message.position.revision == world.ledger.store.revision
@@ -133,7 +182,7 @@ def test_a_reset_comes_in_parts_and_the_last_one_has_the_position(world: Any, co
         world.register(port=port, metadata=notes)
     encoder = Encoder("store-1", Messages())
     step = world.ledger.next_step(world.ledger.watch(Selector(states=ALL_STATES), None))
-    messages = [registry_pb2.WatchResponse.FromString(raw) for raw in encoder.encode(step)]
+    messages = [registry_pb2.WatchResponse.FromString(raw) for raw in encoder.encode([step])]
     assert len(messages) == parts
     assert [message.reset.more for message in messages] == [True] * (parts - 1) + [False]
     assert [message.HasField("position") for message in messages] == [False] * (parts - 1) + [True]

@@ -10,7 +10,7 @@ from typing import Any
 from atomesh.core import Added, Endpoint, Position, Removed, Reset, Selector, WatchEvent
 from atomesh.core.errors import RegistryUnavailable
 from atomesh.core.updates import RemovedReason, ResetReason
-from atomesh.rpc.registry_client import _updates, follow
+from atomesh.rpc.registry_client import _events, _updates, follow
 from atomesh.testing import VirtualClock
 from atomesh.v1 import registry_pb2
 
@@ -77,8 +77,27 @@ def test_what_a_newer_registry_says_beyond_our_words_is_left_out() -> None:
             ]
         )
     )
-    assert _updates(response) == (Removed("a", "h:1", "i", RemovedReason.NO_LONGER_MATCHES),)
+    assert _updates(response, ()) == (Removed("a", "h:1", "i", RemovedReason.NO_LONGER_MATCHES),)
     reset = registry_pb2.WatchResponse(reset=registry_pb2.Reset(reason=77))  # type: ignore[arg-type] # protobuf keeps it
-    assert _updates(reset) == (Reset((), ResetReason.FIRST),)
-    assert _updates(registry_pb2.WatchResponse(bookmark=registry_pb2.Bookmark())) == ()
-    assert _updates(registry_pb2.WatchResponse()) == ()
+    assert _updates(reset, ()) == (Reset((), ResetReason.FIRST),)
+    assert _updates(registry_pb2.WatchResponse(bookmark=registry_pb2.Bookmark()), ()) == ()
+    assert _updates(registry_pb2.WatchResponse(), ()) == ()
+
+
+def test_a_backlog_is_an_event_for_each_revision_so_that_each_can_be_resumed_after() -> None:
+    revisions = [
+        registry_pb2.RevisionChanges(
+            revision=number,
+            changes=[
+                registry_pb2.Change(removed=registry_pb2.Removed(agent="a", address=f"h:{number}", instance_id="i"))
+            ],
+        )
+        for number in (4, 7)
+    ]
+    response = registry_pb2.WatchResponse(
+        backlog=registry_pb2.Backlog(revisions=revisions), position=registry_pb2.Position(store_id="s", revision=7)
+    )
+    assert list(_events(response, ())) == [
+        WatchEvent((Removed("a", "h:4", "i"),), Position("s", 4)),
+        WatchEvent((Removed("a", "h:7", "i"),), Position("s", 7)),
+    ]

@@ -154,10 +154,11 @@ class Caller:
                 if answer.WhichOneof("event") == "reset" and answer.reset.more:
                     parts.extend(answer.reset.endpoints)
                     continue
-                told = self._told(number, answer, parts)
+                for each in messages.by_revision(answer):
+                    told = self._told(number, each, parts)
+                    recorder.note(told)
+                    yield told
                 parts = []
-                recorder.note(told)
-                yield told
             why = "ended"
         except grpc.aio.AioRpcError as error:
             why = _outcome(error)

@@ -42,6 +42,23 @@ def place(position: registry_pb2.Position) -> Place:
     return Place(position.store_id, position.revision)
 
 
+def by_revision(answer: registry_pb2.WatchResponse) -> list[registry_pb2.WatchResponse]:
+    """A backlog as the messages that it stands for, each of one revision; anything else as it is."""
+    if answer.WhichOneof("event") != "backlog":
+        return [answer]
+    store = answer.position.store_id
+    told = [
+        registry_pb2.WatchResponse(
+            changes=registry_pb2.Changes(changes=each.changes),
+            position=registry_pb2.Position(store_id=store, revision=each.revision),
+        )
+        for each in answer.backlog.revisions
+    ]
+    # Whoever resumes after a backlog does so at the message's own position: it has to be that of the last.
+    told[-1].position.CopyFrom(answer.position)
+    return told
+
+
 def spec(message: registry_pb2.EndpointSpec, contract: agent_pb2.Contract, contract_hash: str) -> Shown:
     """What a registration asks for, as it should be shown: SERVING, at a revision still to come."""
     return _shown(message, "SERVING", 0, (contract.input_type, contract.output_type, contract_hash))

@@ -53,6 +53,7 @@ class RegistryHost:
             bind=self.address,
             settings=self._scenario.settings,
             clock=ground.clock,
+            rng=ground.rng(f"registry {self._starts}"),
             network=self._host,
         )
         await self._host.spawn(server.start(), "start registry")

@@ -101,7 +101,13 @@ class RegistryMember(_Member):
             await self._on_host(running.stop(), "stop")
 
     async def _start(self) -> None:
-        server = RegistryServer(storage=MemoryStorage(), bind=self.address, clock=self.ground.clock, network=self.host)
+        server = RegistryServer(
+            storage=MemoryStorage(),
+            bind=self.address,
+            clock=self.ground.clock,
+            rng=self.ground.rng(self.name),
+            network=self.host,
+        )
         await server.start()
         self.running = server
         self.ground.say(self.name, "serves")
