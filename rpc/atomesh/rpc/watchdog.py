@@ -6,10 +6,11 @@ loop is, and a thread looks on: when the timer's beat stays out for longer than
 `limit`, it logs the stack that the loop's thread stands in, once per block,
 and the loop logs when it goes on.
 
-A process that is stopped, suspended with its machine, or gets no CPU is late as
-well, and then the stack is that of an innocent: the thread that looks on was
-late itself, and the process used no CPU meanwhile. That is said instead.
-(Code that holds Python's lock keeps that thread waiting too, but burns CPU.)
+A process that is stopped, or suspended with its machine, is late as well, and
+then the stack is that of an innocent: the thread that looks on was late itself,
+and the process used next to no CPU meanwhile. That is said instead. (Code that
+holds Python's lock keeps that thread waiting too, but burns CPU.) Nor is a loop
+blocked that waits for work: its process is short of CPU.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import threading
 import time
 import traceback
+from types import FrameType
 
 from prometheus_client import CollectorRegistry, Gauge
 
@@ -34,6 +36,11 @@ collection; at three, with a lease of 15 s, it begins to be dangerous."""
 
 _BEATS = 4
 """Beats per limit: a block is noticed at most a quarter of the limit late."""
+
+_STILL = 0.05
+"""CPUs that a process which stands still uses at most. A tenth would do for one
+that is stopped; at half of a CPU, code that holds Python's lock on a machine with
+little to spare passes for one, and its stack is lost."""
 
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -97,14 +104,21 @@ class Watchdog:
         while not self._stopped.wait(pause):
             still, burnt = SYSTEM_CLOCK.now() - looked - pause, time.process_time() - used
             looked, used = looked + pause + still, used + burnt
-            if still > self._limit and burnt < still / 2:
+            if still > self._limit and burnt < still * _STILL:
                 runs_since = self._now()
-                log.warning("the process stood still for %.1f s: stopped, suspended, or without CPU", still)
+                log.warning("the process stood still for %.1f s: it was stopped, or its machine was suspended", still)
                 continue
             beat = self._beat
             late = self._now() - max(beat, runs_since)
             if beat != self._told and late > self._limit:
                 self._told = beat
-                frame = sys._current_frames().get(watched)
-                stack = "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
-                log.warning("the event loop has been blocked for %.1f s by this:\n%s", late, stack)
+                _blame(sys._current_frames().get(watched), late)
+
+
+def _blame(frame: FrameType | None, late: float) -> None:
+    """Logs where the loop's thread stands; one that waits for work is not blocked by any."""
+    if frame is not None and frame.f_globals.get("__name__") == "selectors":
+        log.warning("the event loop is %.1f s late and nothing blocks it: the process gets too little CPU", late)
+        return
+    stack = "".join(traceback.format_stack(frame)) if frame is not None else "(the thread is gone)"
+    log.warning("the event loop has been blocked for %.1f s by this:\n%s", late, stack)
