@@ -138,3 +138,28 @@ def test_modules_that_may_be_started_are_a_list_of_names() -> None:
     assert settings.pipelines.allow_modules == ["mine", "other.agents"]
     with pytest.raises(UsageMistake, match=r"'b\.\.c' is no module"):
         load(Basics(), environment={"ATOMESH_PIPELINES_ALLOW_MODULES": "a,b..c"})
+
+
+def test_where_probes_may_go_is_a_list_of_networks() -> None:
+    settings = load(Basics(), environment={"ATOMESH_REGISTRY_PROBE_NETWORKS": "10.0.0.0/8, fd00::/8"})
+    assert settings.registry.probe_networks == ["10.0.0.0/8", "fd00::/8"]
+    assert load(Basics(), environment={}).registry.probe_networks is None, "the registry's own default"
+    flags = RegistryFlags(registry_probe_networks=["192.168.7.0/24"])
+    assert load(flags, environment={}).registry.probe_networks == ["192.168.7.0/24"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "wrong"),
+    [("10.0.0.1/8", "no network to probe"), ("169.254.0.0/16", "link-local"), ("example.org", "no network to probe")],
+)
+def test_where_no_probe_may_go_is_refused_in_one_line(networks: str, wrong: str) -> None:
+    with pytest.raises(UsageMistake, match=wrong) as refused:
+        load(RegistryFlags(registry_probe_networks=[networks]), environment={})
+    assert str(refused.value).startswith("--probe-network is ")
+    assert "\n" not in str(refused.value)
+
+
+def test_probes_can_be_switched_off_and_not_be_less_than_that() -> None:
+    assert load(RegistryFlags(registry_probe_interval=0), environment={}).registry.probe_interval == 0
+    with pytest.raises(UsageMistake, match="--probe-interval is -1"):
+        load(RegistryFlags(registry_probe_interval=-1), environment={})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from atomesh.cli._tables import ago, endpoint_data, endpoint_table, timestamp
-from atomesh.core import Capability, Endpoint, Load, Position, Recent, State
+from atomesh.core import Capability, Endpoint, Load, Position, Probe, ProbeResult, Recent, State
+from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.rpc.registry_client import Snapshot
 
 ENDPOINT = Endpoint(
@@ -42,6 +44,13 @@ def test_a_wide_terminal_shows_everything() -> None:
     assert "content_analysis 0.90" in row
 
 
+def test_the_last_probe_and_its_time_are_shown_where_there_is_room() -> None:
+    probe = Probe(ProbeResult.NOT_SERVING, SYSTEM_CLOCK.wall() - 12, 0.01)
+    _, header, row = drawn(replace(ENDPOINT, last_probe=probe), width=170)
+    assert "probed" in header
+    assert "not serving 12 s ago" in row
+
+
 def test_a_name_from_the_network_is_neither_markup_nor_control() -> None:
     rows = drawn(Endpoint(agent="[red]x", address="a:1", zone="\x1b[2J"), width=160)
     assert "[red]x" in rows[-1]
@@ -61,4 +70,12 @@ def test_data_for_programs_names_what_is_not_known() -> None:
     assert (data["load"], data["recent"], data["registered_at"], data["state"]) == (None, None, None, "SERVING")
     busy = endpoint_data(Endpoint(agent="a", address="a:1", recent=Recent(0.25, 0.5, 12.0)))
     assert busy["recent"] == {"execution_seconds": 0.25, "error_rate": 0.5, "executions_per_second": 12.0}
+    assert data["last_probe"] is None
+    probed = endpoint_data(Endpoint(agent="a", address="a:1", last_probe=Probe(ProbeResult.TIMEOUT, 1.5, 5.0, "why")))
+    assert probed["last_probe"] == {
+        "result": "TIMEOUT",
+        "at": "1970-01-01T00:00:01.500+00:00",
+        "duration_seconds": 5.0,
+        "detail": "why",
+    }
     assert timestamp(1.5) == "1970-01-01T00:00:01.500+00:00"
