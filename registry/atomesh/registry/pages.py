@@ -6,11 +6,13 @@ Prometheus, which keeps its targets where discovery fails, loses none.
 
 A page about 100,000 endpoints takes a second to make, and the event loop that
 makes it renews leases too. So pages are made in turns of a few milliseconds,
-of the entries of one moment: an entry is never changed, only replaced.
+one for each turn of the loop however many pages are asked for, of the entries
+of one moment: an entry is never changed, only replaced.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import heapq
 import json
@@ -31,7 +33,7 @@ from atomesh.registry.folds import Fold
 from atomesh.registry.ledger import Ledger
 from atomesh.registry.operations import Entry, Key
 from atomesh.registry.queries import Query, agents_query, endpoints_query
-from atomesh.registry.targets import TargetGroup, target_groups
+from atomesh.registry.targets import Processes, TargetGroup
 from atomesh.registry.wire import position_message
 from atomesh.rpc.http import Page, metrics_page
 
@@ -79,6 +81,7 @@ class Pages:
     def __init__(self, registry: Shown) -> None:
         """They are asked only while it runs."""
         self._registry = registry
+        self._turn = asyncio.Lock()  # fair: who waits longest is next
 
     def by_path(self) -> Mapping[str, Page]:
         """Every page at its path."""
@@ -99,8 +102,14 @@ class Pages:
             own = check_dialable(request.headers.get("host", ""))
         except InvalidArgument:
             own = self._registry.http_address
-        groups = target_groups([entry.endpoint for entry in self._registry.ledger.store.all()], own)
-        return StreamingResponse(_json_list(groups), media_type="application/json")
+        processes = Processes()
+
+        def add(turn: Sequence[Entry]) -> None:
+            for entry in turn:
+                processes.add(entry.endpoint)
+
+        await self._in_turns(add, list(self._registry.ledger.store.all()), _LOOKED_AT)
+        return StreamingResponse(self._json_list(processes.groups(own)), media_type="application/json")
 
     async def _healthz(self, request: Request) -> Response:
         """Whether it is worth keeping: one that cannot commit any more is not."""
@@ -135,45 +144,55 @@ class Pages:
     async def _endpoints(self, query: Query, entries: Sequence[Entry]) -> dict[str, Any]:
         """The first endpoints after the query's key, by agent, then address."""
         after: Key = query.after or ("", "")
-        first: list[Entry] = []
-        async for turn in _in_turns(entries, _LOOKED_AT):
+        ledger, first, rows = self._registry.ledger, list[Entry](), list[dict[str, Any]]()
+
+        def look(turn: Sequence[Entry]) -> None:
             found = [entry for entry in turn if entry.key > after and query.selector.matches(entry.endpoint)]
-            first = heapq.nsmallest(query.limit + 1, first + found, key=lambda entry: entry.key)
+            first[:] = heapq.nsmallest(query.limit + 1, first + found, key=lambda entry: entry.key)
+
+        def make(turn: Sequence[Entry]) -> None:
+            rows.extend(_data(ledger.as_heard(entry).to_proto()) for entry in turn)
+
+        await self._in_turns(look, entries, _LOOKED_AT)
         shown, more = first[: query.limit], first[query.limit :]
-        ledger, rows = self._registry.ledger, []
-        async for turn in _in_turns(shown, _MADE):
-            rows += [_data(ledger.as_heard(entry).to_proto()) for entry in turn]
+        await self._in_turns(make, shown, _MADE)
         return {"endpoints": rows, "next": "/".join(shown[-1].key) if more else None}
 
     async def _agents(self, query: Query, entries: Sequence[Entry]) -> dict[str, Any]:
         """The first agents after the query's, by name, each with what its endpoints come to."""
         after = query.after[0] if query.after else ""
         ledger, folds = self._registry.ledger, dict[str, Fold]()
-        async for turn in _in_turns(entries, _LOOKED_AT):
+
+        def fold(turn: Sequence[Entry]) -> None:
             for entry in turn:
                 agent = entry.endpoint.agent
                 if agent > after and query.selector.matches(entry.endpoint):
                     folds.setdefault(agent, Fold(agent)).add(ledger.as_heard(entry))
+
+        await self._in_turns(fold, entries, _LOOKED_AT)
         first = heapq.nsmallest(query.limit + 1, folds)
         shown, more = first[: query.limit], first[query.limit :]
         return {"agents": [folds[agent].data() for agent in shown], "next": shown[-1] if more else None}
 
+    async def _in_turns(self, work: Callable[[Sequence[T]], None], items: Sequence[T], size: int) -> None:
+        """Has the items worked on, so many at a time; between them the event loop does what else there is to do."""
+        for start in range(0, len(items), size):
+            async with self._turn:
+                work(items[start : start + size])
+                await SYSTEM_CLOCK.sleep(0)  # the loop's own turn, whatever clock leases live by
 
-async def _in_turns(items: Sequence[T], size: int) -> AsyncIterator[Sequence[T]]:
-    """The items, so many at a time; between them the event loop does what else there is to do."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
-        await SYSTEM_CLOCK.sleep(0)  # the loop's own turn, whatever clock leases live by
-
-
-async def _json_list(groups: Iterator[TargetGroup]) -> AsyncIterator[str]:
-    """A JSON list, a turn's worth at a time."""
-    opening = "["
-    while turn := list(islice(groups, _MADE)):
-        yield opening + ",".join(map(json.dumps, turn))
-        opening = ","
-        await SYSTEM_CLOCK.sleep(0)
-    yield "]"
+    async def _json_list(self, groups: Iterator[TargetGroup]) -> AsyncIterator[str]:
+        """A JSON list, a turn's worth at a time; who reads slowly keeps nobody else waiting."""
+        opening = "["
+        while True:
+            async with self._turn:
+                if not (turn := list(islice(groups, _MADE))):
+                    break
+                part = opening + ",".join(map(json.dumps, turn))
+                await SYSTEM_CLOCK.sleep(0)
+            yield part
+            opening = ","
+        yield "]"
 
 
 def _data(message: Message) -> dict[str, Any]:

@@ -26,15 +26,31 @@ _META = "__meta_atomesh_"
 _NOT_A_LABEL = re.compile(r"[^a-zA-Z0-9_]")
 
 
-def target_groups(endpoints: Iterable[Endpoint], registry_address: str) -> Iterator[TargetGroup]:
-    """What Prometheus should scrape: the registry at its own address first, then the agents by theirs."""
-    processes: dict[str, list[Endpoint]] = {}
-    for endpoint in endpoints:
+class Processes:
+    """Endpoints by the process that they are of, which is where its metrics are."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._served: dict[str, list[Endpoint]] = {}
+
+    def add(self, endpoint: Endpoint) -> None:
+        """One more; one without metrics is no target."""
         if endpoint.metrics_address:
-            processes.setdefault(endpoint.metrics_address, []).append(endpoint)
-    yield {"targets": [registry_address], "labels": {f"{_META}role": "registry"}}
-    for address in sorted(processes):
-        yield {"targets": [address], "labels": _labels(processes[address])}
+            self._served.setdefault(endpoint.metrics_address, []).append(endpoint)
+
+    def groups(self, registry_address: str) -> Iterator[TargetGroup]:
+        """What Prometheus should scrape: the registry at its own address first, then the agents by theirs."""
+        yield {"targets": [registry_address], "labels": {f"{_META}role": "registry"}}
+        for address in sorted(self._served):
+            yield {"targets": [address], "labels": _labels(self._served[address])}
+
+
+def target_groups(endpoints: Iterable[Endpoint], registry_address: str) -> list[TargetGroup]:
+    """All targets at once."""
+    processes = Processes()
+    for endpoint in endpoints:
+        processes.add(endpoint)
+    return list(processes.groups(registry_address))
 
 
 def _labels(served: list[Endpoint]) -> dict[str, str]:
