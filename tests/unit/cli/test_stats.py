@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from atomesh.agents.admission import Admission
 from atomesh.agents.metrics import AgentMetrics, Outcome
+from atomesh.cli._settings import load
 from atomesh.cli._stats_asked import Heard, Unasked
 from atomesh.cli._stats_sums import (
     AgentSums,
@@ -22,6 +23,7 @@ from atomesh.cli._stats_sums import (
     registry_sums,
 )
 from atomesh.cli._stats_view import stats_lines
+from atomesh.cli.stats import StatsFlags
 from atomesh.core.endpoint import ProbeResult
 from atomesh.core.errors import NoFreeSlot
 from atomesh.registry.metrics import RegistryMetrics
@@ -146,6 +148,21 @@ def test_no_line_is_wider_than_the_terminal(width: int | None) -> None:
     assert all(len(line) <= (width or 1000) for line in lines)
     assert any(line.startswith("30 of 31 targets told nothing") for line in lines)
     assert any("and 20 more; --json has all" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("environment", "address"),
+    [
+        ({}, "127.0.0.1:7401"),
+        ({"ATOMESH_REGISTRY": "10.0.0.5:7400"}, "10.0.0.5:7401"),
+        ({"ATOMESH_REGISTRY": "[::1]:9000"}, "[::1]:7401"),
+        ({"ATOMESH_REGISTRY": "10.0.0.5:7400", "ATOMESH_REGISTRY_HTTP": "10.0.0.6:80"}, "10.0.0.6:80"),
+    ],
+)
+def test_the_registrys_pages_are_where_it_is_unless_somebody_says_otherwise(
+    environment: dict[str, str], address: str
+) -> None:
+    assert load(StatsFlags(), environment=environment).mesh.http_address == address
 
 
 def test_a_mesh_without_agents_says_so() -> None:
