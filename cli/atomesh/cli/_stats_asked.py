@@ -37,6 +37,10 @@ class _NotAnswered(Exception):
     """An address was asked in vain; the message says why, in a few words."""
 
 
+class _NotWarm(_NotAnswered):
+    """It is a registry, and holds its answers for now."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unasked:
     """A target that told nothing."""
@@ -95,6 +99,8 @@ async def _registry(client: httpx.AsyncClient, address: str, timeout: float) -> 
     try:
         listed = await _get(client, address, "/prometheus/targets", LARGEST_LIST, timeout)
         own = await _get(client, address, "/metrics", LARGEST_PAGE, timeout)
+    except _NotWarm as why:
+        raise CliError(f"the registry at {address} holds its answers: {why}", ExitCode.UNAVAILABLE) from None
     except _NotAnswered as why:
         raise CliError(f"no registry tells its metrics at {address}: {why}; {name_it}", ExitCode.UNAVAILABLE) from None
     try:
@@ -123,7 +129,7 @@ async def _get(client: httpx.AsyncClient, address: str, path: str, largest: int,
     try:
         async with asyncio.timeout(timeout), client.stream("GET", f"http://{address}{path}", headers=_PLAIN) as answer:
             if answer.status_code != httpx.codes.OK:
-                raise _NotAnswered(await _refusal(answer, path))
+                raise _refused(answer, path)
             async for chunk in answer.aiter_raw():
                 body += chunk
                 if len(body) > largest:
@@ -137,8 +143,8 @@ async def _get(client: httpx.AsyncClient, address: str, path: str, largest: int,
     return body.decode("utf-8", "replace")
 
 
-async def _refusal(answer: httpx.Response, path: str) -> str:
-    """Why a page is not given; a registry that is not warm yet says so in its one line."""
+def _refused(answer: httpx.Response, path: str) -> _NotAnswered:
+    """Why a page is not given; a registry that is not warm yet says when to come again."""
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "retry-after" in answer.headers:
-        return f"it is not warm yet; ask again in {answer.headers['retry-after'][:8]} s"
-    return f"{answer.status_code} for {path}"
+        return _NotWarm(f"it is not warm yet; ask again in {answer.headers['retry-after'][:8]} s")
+    return _NotAnswered(f"{answer.status_code} for {path}")
