@@ -42,7 +42,8 @@ class _ProbeResultEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """It answers, and has no health service: that is no failure."""
     PROBE_RESULT_FORBIDDEN: _ProbeResult.ValueType  # 6
     """It was not asked: its address is outside of what the registry may dial, or
-    could be reached in plaintext only. That says nothing of it.
+    the registry lacks what it takes to ask safely, such as a CA. That says
+    nothing of the endpoint.
     """
 
 class ProbeResult(_ProbeResult, metaclass=_ProbeResultEnumTypeWrapper):
@@ -64,7 +65,8 @@ PROBE_RESULT_UNIMPLEMENTED: ProbeResult.ValueType  # 5
 """It answers, and has no health service: that is no failure."""
 PROBE_RESULT_FORBIDDEN: ProbeResult.ValueType  # 6
 """It was not asked: its address is outside of what the registry may dial, or
-could be reached in plaintext only. That says nothing of it.
+the registry lacks what it takes to ask safely, such as a CA. That says
+nothing of the endpoint.
 """
 Global___ProbeResult: typing_extensions.TypeAlias = ProbeResult
 

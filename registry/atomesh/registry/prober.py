@@ -27,6 +27,7 @@ from atomesh.core.names import join_address, split_address
 from atomesh.registry.allow_list import AllowList
 from atomesh.registry.ledger import Ledger
 from atomesh.registry.metrics import RegistryMetrics
+from atomesh.rpc.channel import cause_of
 from atomesh.rpc.credentials import Credentials
 from atomesh.rpc.network import Network
 from atomesh.rpc.tasks import Tasks
@@ -46,6 +47,10 @@ _CODES = {
     grpc.StatusCode.UNAVAILABLE: ProbeResult.UNREACHABLE,
 }
 """What else a server says of its health is that it does not serve."""
+
+
+_UNKNOWN_AUTHORITY = "unable to get local issuer certificate"
+"""OpenSSL's words, in gRPC's, for a certificate of an authority that is not known here."""
 
 
 class Forbidden(Exception):
@@ -129,7 +134,16 @@ class Prober:
         except OSError as error:
             return ProbeResult.UNREACHABLE, f"no address for {endpoint.address}: {error.strerror or error}"
         except grpc.aio.AioRpcError as error:
-            return _CODES.get(error.code(), ProbeResult.NOT_SERVING), error.details() or error.code().name
+            return self._judged(error)
+
+    def _judged(self, error: grpc.aio.AioRpcError) -> tuple[ProbeResult, str]:
+        said = error.details() or error.code().name
+        if _UNKNOWN_AUTHORITY in said and self._credentials.tls_ca is None:
+            why = (
+                "this registry has no CA to check the endpoint's certificate by; give it --tls-ca, or switch probes off"
+            )
+            return ProbeResult.FORBIDDEN, why
+        return _CODES.get(error.code(), ProbeResult.NOT_SERVING), cause_of(said) or said
 
     async def _check(self, endpoint: Endpoint) -> tuple[ProbeResult, str]:
         channel = await self._dial(endpoint.address)

@@ -22,7 +22,7 @@ from atomesh.registry.ledger import Ledger
 from atomesh.registry.metrics import RegistryMetrics
 from atomesh.registry.operations import Register, Stored
 from atomesh.registry.prober import Prober
-from atomesh.rpc.credentials import PLAINTEXT
+from atomesh.rpc.credentials import PLAINTEXT, Credentials
 from atomesh.rpc.network import GRPC_NETWORK
 from atomesh.text.v1 import text_pb2
 from atomesh.v1 import agent_pb2, registry_pb2
@@ -48,11 +48,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the wheel 
 
 
 @contextlib.asynccontextmanager
-async def server_of(health: Health | None) -> AsyncIterator[str]:
+async def server_of(health: Health | None, credentials: Credentials = PLAINTEXT) -> AsyncIterator[str]:
     server = grpc.aio.server()
     if health is not None:
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    secure = credentials.for_server("127.0.0.1:0")
+    port = server.add_secure_port("127.0.0.1:0", secure) if secure else server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -179,15 +180,17 @@ class Names:
 
 
 @contextlib.asynccontextmanager
-async def probing(address: str, names: Any) -> AsyncIterator[Callable[[], Probe | None]]:
+async def probing(
+    address: str, names: Any, credentials: Credentials = PLAINTEXT, settings: RegistrySettings = FAST
+) -> AsyncIterator[Callable[[], Probe | None]]:
     """A prober over a ledger with one endpoint, without the rest of a registry."""
-    ledger = Ledger(Stored("store-1"), FAST, SYSTEM_CLOCK.now(), new_lease_id=lambda: "unused")
+    ledger = Ledger(Stored("store-1"), settings, SYSTEM_CLOCK.now(), new_lease_id=lambda: "unused")
     endpoint = Endpoint("text-processor", address, "instance-1")
     now = SYSTEM_CLOCK.now()
     ledger.apply(ledger.stage([Register(endpoint, TEXT, "lease", 600.0, 0.0)], now), now)
     prober = Prober(
         ledger,
-        credentials=PLAINTEXT,
+        credentials=credentials,
         metrics=RegistryMetrics(CollectorRegistry()),
         clock=SYSTEM_CLOCK,
         network=GRPC_NETWORK,
@@ -256,6 +259,46 @@ async def test_no_proxy_is_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> 
             assert probe.result is ProbeResult.SERVING
         with pytest.raises(BlockingIOError):
             proxy.accept()
+
+
+UNHURRIED = RegistrySettings(min_ttl=1.0, tick=0.05, probe_interval=3, probe_timeout=3)
+"""For handshakes on a busy machine."""
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_tls_is_spoken_as_a_caller_would_and_a_name_is_checked_as_it_was_given(
+    authority: Any, host: str, mutual: bool
+) -> None:
+    health = Health({"": SERVING})
+    own = authority.credentials("registry", mutual=True) if mutual else authority.credentials()
+    async with server_of(health, authority.credentials("agent", mutual=mutual)) as address:
+        there = f"{host}:{address.rpartition(':')[2]}"
+        async with probing(there, Names(["127.0.0.1"]), own, UNHURRIED) as last:
+            probe = await until(last)
+            assert (probe.result, probe.detail) == (ProbeResult.SERVING, "")
+
+
+async def test_a_registry_that_cannot_check_certificates_does_not_blame_the_endpoint(authority: Any) -> None:
+    health = Health({"": SERVING})
+    async with (
+        server_of(health, authority.credentials("agent")) as address,
+        probing(address, Names(["127.0.0.1"]), authority.credentials("registry"), UNHURRIED) as last,
+    ):
+        probe = await until(last)
+        assert probe.result is ProbeResult.FORBIDDEN
+        assert "give it --tls-ca" in probe.detail
+
+
+async def test_a_certificate_that_has_expired_is_the_endpoints_fault_and_said(authority: Any) -> None:
+    health = Health({"": SERVING})
+    async with (
+        server_of(health, authority.credentials("agent", since=-3, until=-1)) as address,
+        probing(address, Names(["127.0.0.1"]), authority.credentials(), UNHURRIED) as last,
+    ):
+        probe = await until(last)
+        assert probe.result is ProbeResult.UNREACHABLE
+        assert "certificate has expired" in probe.detail
 
 
 def _probes(result: str) -> tuple[str, dict[str, str]]:
