@@ -1,10 +1,11 @@
-"""What everybody in a registry's world stands on."""
+"""What everybody in a registry's world stands on. `Notes` is enough where the world is the real one."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
 
+from atomesh.core.clock import Clock
 from atomesh.testing.clock import VirtualClock
 from atomesh.testing.history import Recorder, Trouble
 from atomesh.testing.memory import MemoryNetwork
@@ -21,12 +22,11 @@ class WallClock(VirtualClock):
 
 
 @dataclass(slots=True)
-class Ground:
-    """The network, the time, the notes, and where randomness comes from."""
+class Notes:
+    """The time, what was noted, and where randomness comes from."""
 
     seed: int
-    network: MemoryNetwork
-    clock: WallClock
+    clock: Clock
     recorder: Recorder
     began: dict[tuple[str, str], float] = field(default_factory=dict)
     """When the troubles that last began, by kind and whom."""
@@ -45,3 +45,12 @@ class Ground:
         if began is not None:
             now = self.clock.now()
             self.recorder.note(Trouble(kind=kind, who=who, began=began, ended=now + aftermath))  # type: ignore[arg-type] # one of its kinds
+
+
+@dataclass(slots=True)
+class Ground(Notes):
+    """The network of a world in virtual time as well."""
+
+    network: MemoryNetwork = field(kw_only=True)
+    wall: WallClock = field(kw_only=True)
+    """The clock, once more: the one whose wall time can be set."""

@@ -116,7 +116,7 @@ class RegistryHost:
     def jump(self, by: float) -> None:
         """Somebody sets the wall clock of its machine."""
         self._ground.trouble("jump", "clock")
-        self._ground.clock.offset += by
+        self._ground.wall.offset += by
         self._ground.over("jump", "clock")
 
     def _open(self) -> Storage:

@@ -21,7 +21,7 @@ from typing import TextIO
 
 from atomesh.testing.history import PROMISES, to_line
 from atomesh.testing.registry_world.scenario import random_scenario
-from atomesh.testing.registry_world.world import Report, run_world
+from atomesh.testing.registry_world.world import CRASHED, Report, run_world
 
 COMMAND = "python -m atomesh.testing.registry_world --seed"
 SHOWN = 8
@@ -45,7 +45,7 @@ def outcome_of(seed: int, promise: str = "") -> Outcome:
     try:
         report = run_world(random_scenario(seed))
         if promise:
-            held = tuple(each for each in report.violations if each.promise == promise)
+            held = tuple(each for each in report.violations if each.promise in (promise, CRASHED))
             report = replace(report, violations=held)
     except Exception as error:  # noqa: BLE001 # whatever it is, its seed must be told
         what = f"seed {seed} ended with {type(error).__name__}: {error}\n  replay: {COMMAND} {seed}"

@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncGenerator
 
 from atomesh.testing.history import Caller, Place, WatchTold
-from atomesh.testing.registry_world.ground import Ground
+from atomesh.testing.registry_world.ground import Notes
 from atomesh.testing.registry_world.scenario import AGENTS, WHOLE, WatcherPlan, random_wanted
 
 SILENCE = 10.0
@@ -19,12 +19,12 @@ _AGAIN = 0.2
 class Watcher:
     """Follows one selector for as long as the world lasts."""
 
-    def __init__(self, plan: WatcherPlan, caller: Caller, ground: Ground) -> None:
+    def __init__(self, plan: WatcherPlan, caller: Caller, notes: Notes) -> None:
         """It does nothing before `live`."""
         self._plan = plan
         self._caller = caller
-        self._ground = ground
-        self._rng = ground.rng(plan.name)
+        self._notes = notes
+        self._rng = notes.rng(plan.name)
         self._places: list[Place] = []
 
     async def live(self) -> None:
@@ -33,13 +33,13 @@ class Watcher:
             watch = self._caller.watch(self._plan.wanted, self._after())
             async with contextlib.aclosing(watch):
                 await self._follow(watch)
-            await self._ground.clock.sleep(_AGAIN * self._rng.uniform(0.5, 4.0))
+            await self._notes.clock.sleep(_AGAIN * self._rng.uniform(0.5, 4.0))
 
     async def _follow(self, watch: AsyncGenerator[WatchTold, None]) -> None:
         leaves = self._plan.leaves * self._rng.uniform(0.3, 2.0)
-        until = self._ground.clock.now() + leaves if leaves else float("inf")
+        until = self._notes.clock.now() + leaves if leaves else float("inf")
         with contextlib.suppress(StopAsyncIteration, TimeoutError):
-            while self._ground.clock.now() < until:
+            while self._notes.clock.now() < until:
                 async with asyncio.timeout(SILENCE):
                     told = await anext(watch)
                 self._places.append(told.place)
@@ -47,11 +47,11 @@ class Watcher:
                     await self._nap()
 
     async def _nap(self) -> None:
-        self._ground.trouble("unread", self._plan.name)
+        self._notes.trouble("unread", self._plan.name)
         try:
-            await self._ground.clock.sleep(self._plan.naps * self._rng.uniform(0.3, 1.5))
+            await self._notes.clock.sleep(self._plan.naps * self._rng.uniform(0.3, 1.5))
         finally:
-            self._ground.over("unread", self._plan.name)
+            self._notes.over("unread", self._plan.name)
 
     def _after(self) -> Place | None:
         """Where it left, mostly; else the start, long ago, the future, or another store."""
@@ -72,10 +72,10 @@ class Watcher:
 class Asker:
     """Takes snapshots, and asks for the contracts of what it sees."""
 
-    def __init__(self, caller: Caller, ground: Ground, rng: random.Random) -> None:
+    def __init__(self, caller: Caller, notes: Notes, rng: random.Random) -> None:
         """It does nothing before `live`."""
         self._caller = caller
-        self._ground = ground
+        self._notes = notes
         self._rng = rng
 
     async def live(self) -> None:
@@ -87,4 +87,4 @@ class Asker:
                 await self._caller.get_contract(contract_hash=self._rng.choice(call.shown).contract)
             elif self._rng.random() < 0.2:
                 await self._caller.get_contract(agent=self._rng.choice(AGENTS))
-            await self._ground.clock.sleep(self._rng.uniform(0.1, 1.0))
+            await self._notes.clock.sleep(self._rng.uniform(0.1, 1.0))

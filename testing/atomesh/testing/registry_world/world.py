@@ -29,6 +29,8 @@ AFTER_PARTITION = 3.5
 _SMALLEST_CHANGE = 60
 """Bytes of a message with one change, at least; more fit into a window than of real ones."""
 ASKERS = 2
+CRASHED = "the world"
+"""In place of a promise, where a world has ended with an error of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,10 @@ class RegistryWorld:
         clock = WallClock(loop=asyncio.get_running_loop())
         self.recorder = Recorder(clock.now, alias=True)
         self.recorder.note(_rules(scenario))
-        ground = Ground(
-            scenario.seed,
-            MemoryNetwork(random.Random(f"network {scenario.seed}"), profile=scenario.link, window=scenario.window),
-            clock,
-            self.recorder,
+        network = MemoryNetwork(
+            random.Random(f"network {scenario.seed}"), profile=scenario.link, window=scenario.window
         )
+        ground = Ground(scenario.seed, clock, self.recorder, network=network, wall=clock)
         self.ground = ground
         self.registry = RegistryHost(ground, scenario)
         self._works: list[asyncio.Task[Any]] = []
@@ -184,7 +184,7 @@ def run_world(scenario: Scenario) -> Report:
     except Exception as error:  # whatever ends a world has a seed and a history as well
         if not worlds:
             raise
-        crash = [Violation(float("inf"), f"the world ends with {type(error).__name__}: {error}", "the world")]
+        crash = [Violation(float("inf"), f"the world ends with {type(error).__name__}: {error}", CRASHED)]
     finally:
         logging.getLogger("atomesh").setLevel(muted)
         if collects:
