@@ -31,13 +31,15 @@ class Outcome:
     complaints: dict[str, str]
 
 
-def inner(folder: Path, source: str, *, ci: str = "", without: str = "") -> Outcome:
-    """Runs tests given as text in a pytest of their own."""
+def inner(
+    folder: Path, source: str, *flags: str, ci: str = "", without: str = "", through: tuple[str, ...] = ()
+) -> Outcome:
+    """Runs tests given as text in a pytest of their own, which `through` starts."""
     (folder / "pytest.ini").write_text(SETTINGS)
     (folder / "conftest.py").write_text(CONFTEST.read_text())
     (folder / "test_inner.py").write_text(HEADER + textwrap.dedent(source))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-ra", "--junitxml=report.xml"],
+        [*through, sys.executable, "-m", "pytest", "-ra", "--junitxml=report.xml", *flags],
         cwd=folder,
         env={**os.environ, "CI": ci, "CI_WITHOUT": without},
         capture_output=True,
@@ -164,6 +166,37 @@ def leaking(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def test_what_a_test_leaves_behind_fails_it_and_not_the_next_one(leaking: Outcome, leak: str) -> None:
     assert LEAKS[leak][1] in leaking.complaints[f"test_{leak}"], f"the complaint must name the {leak}"
     assert not leaking.complaints[f"test_after_{leak}"], "a leak is the fault of the test that made it"
+
+
+def test_in_workers_each_test_is_blamed_for_its_own_leaks_and_no_other(tmp_path: Path) -> None:
+    kinds = ("task", "process", "orphaned_grandchild", "open_channel")
+    tests = [f"{LEAKS[kind][0].replace('def test(', f'def test_{kind}(')}\n\n" for kind in kinds]
+    innocents = [f"def test_beside_{n}(): pass\n" for n in range(8)]
+    outcome = inner(tmp_path, "\n".join([*tests, *innocents]), "-n", "2", "--dist", "worksteal")
+    assert len(outcome.complaints) == len(tests) + len(innocents)
+    blamed = {name for name, said in outcome.complaints.items() if said}
+    assert blamed == {f"test_{kind}" for kind in kinds}, outcome.printed
+    for kind in kinds:
+        assert LEAKS[kind][1] in outcome.complaints[f"test_{kind}"], f"the complaint must name the {kind}"
+
+
+INTERRUPTED = """
+    def test_a_child_can_be_interrupted():
+        child = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        child.stdout.readline()
+        child.send_signal(2)
+        child.communicate(timeout=30)
+        assert child.returncode
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("-n", "1")])
+def test_ctrl_c_reaches_what_tests_start_also_where_they_run_in_the_background_of_a_script(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    outcome = inner(tmp_path, INTERRUPTED, *flags, through=("sh", "-c", 'trap "" INT; exec "$@"', "sh"))
+    assert outcome.status == 0, outcome.printed
 
 
 NEEDS = "@pytest.mark.needs_tool('no-such-tool')\ndef test_it():\n    pass\n"
