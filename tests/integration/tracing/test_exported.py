@@ -13,12 +13,14 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from atomesh.agents import Agent, AgentServer, ExecutionContext
+from atomesh.agents.builtin.text.agent import TextProcessor
 from atomesh.balancer import Client
 from atomesh.core import Contract
 from atomesh.core.clock import SYSTEM_CLOCK
 from atomesh.core.errors import InvalidArgument
 from atomesh.core.tracing import SpanKind
 from atomesh.rpc.otlp import FLUSH_SECONDS, open_otlp
+from atomesh.text.v1 import text_pb2, text_pb2_grpc
 
 Collecting = Callable[[], AbstractAsyncContextManager[Any]]
 ECHO = Contract("echo", StringValue, StringValue)
@@ -51,6 +53,24 @@ async def test_a_collector_is_given_the_tree_of_a_call(collector: Collecting, mu
         (execution,) = c.named("execute echo")
         assert execution.attributes["rpc.grpc.status_code"] == 0
         assert execution.attributes["atomesh.endpoint"] == server.address
+
+
+async def test_a_stock_client_at_the_typed_door_is_a_parent_by_its_header(collector: Collecting) -> None:
+    trace, parent = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    async with collector() as c:
+        async with (
+            open_otlp(c.url, service="server", ratio=0) as tracer,
+            AgentServer(TextProcessor(), tracer=tracer) as server,
+            grpc.aio.insecure_channel(server.address) as channel,
+        ):
+            execute = text_pb2_grpc.TextProcessorServiceStub(channel).Execute
+            header = ("traceparent", f"00-{trace}-{parent}-01")
+            given = text_pb2.TextInput(content="It works.", operation="sentiment")
+            await execute(given, metadata=(header, ("tracestate", "vendor=1")), timeout=10)
+            await execute(given, timeout=10)
+        (span,) = c.spans
+        assert (span.trace, span.parent) == (trace, parent), "what is sampled elsewhere is here, whatever the ratio"
+        assert span.attributes["rpc.service"] == "atomesh.text.v1.TextProcessorService"
 
 
 async def test_every_span_is_exported_once(collector: Collecting) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from atomesh.agents import AgentServer
+from atomesh.agents.builtin.text.agent import TextProcessor
 from atomesh.registry import MemoryStorage, RegistryServer
 
 Collecting = Callable[[], AbstractAsyncContextManager[Any]]
@@ -130,9 +132,6 @@ async def test_a_pipeline_of_three_stages_is_one_trace(
 async def test_where_spans_go_is_said_by_a_flag_then_our_variable_then_the_standard_ones(
     collector: Collecting, atomesh: Atomesh, flags: tuple[str, ...], variables: dict[str, str], exported: int
 ) -> None:
-    from atomesh.agents import AgentServer
-    from atomesh.agents.builtin.text.agent import TextProcessor
-
     async with collector() as c, AgentServer(TextProcessor()) as server:
         given = [flag.format(url=c.url) for flag in flags]
         said = {name: value.format(url=c.url) for name, value in variables.items()}
@@ -142,9 +141,6 @@ async def test_where_spans_go_is_said_by_a_flag_then_our_variable_then_the_stand
 
 
 async def test_a_call_is_as_good_where_the_collector_is_away(atomesh: Atomesh) -> None:
-    from atomesh.agents import AgentServer
-    from atomesh.agents.builtin.text.agent import TextProcessor
-
     async with AgentServer(TextProcessor()) as server:
         at = ("--endpoint", server.address, "--otlp-endpoint", "127.0.0.1:1")
         ended = await atomesh("call", "text-processor", INPUT, *at)

@@ -156,13 +156,18 @@ async def test_spans_of_the_authors_own_are_in_the_tree_where_they_belong(world:
         with own.start_as_current_span("request", start_time=int(w.clock.wall() * 1e9)):
             await w.clock.sleep(0.001)
             await mesh.call("outer", X)
-        tree = [line.strip() for line in w.spans.tree()]
-        assert tree == ["request", "call outer", "attempt outer", "execute outer", "look up", *_call_of("a")]
-        assert trace.get_current_span() is trace.INVALID_SPAN, "whoever enters an execution leaves it"
+        way = ["request", "call outer", "attempt outer", "execute outer", "look up", "call a", "attempt a", "execute a"]
+        assert w.spans.tree() == ["  " * depth + name for depth, name in enumerate(way)]
 
 
-def _call_of(agent: str) -> list[str]:
-    return [f"{what} {agent}" for what in ("call", "attempt", "execute")]
+@pytest.mark.parametrize("given", [SAMPLED, UNSAMPLED])
+async def test_whoever_enters_a_span_leaves_it_at_its_end(world: Opening, given: str) -> None:
+    async with world() as w:
+        span = w.spans.tracer.begin("work", SpanKind.SERVER, given, {})
+        span.enter()
+        assert f"{trace.get_current_span().get_span_context().trace_id:032x}" == TRACE
+        span.end()
+        assert trace.get_current_span() is trace.INVALID_SPAN
 
 
 async def test_what_is_not_sampled_is_the_current_span_of_the_authors_code_too(world: Opening) -> None:
