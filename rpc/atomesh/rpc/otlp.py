@@ -129,7 +129,7 @@ class _Collector(SpanExporter):
     def _hear(self, record: logging.LogRecord) -> bool:
         """Tells the first of what the exporter says of each try, and keeps the rest from the log."""
         if threading.get_ident() != self._exporting:
-            return not (self._away and record.msg.startswith("Queue full"))
+            return not (self._away and record.getMessage().startswith("Queue full"))
         if not self._away:
             self._away = True
             log.warning(

@@ -11,6 +11,7 @@ no other trace is its child, and an execution is the current span of the author'
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from contextvars import Token
@@ -24,6 +25,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from atomesh.core.clock import SYSTEM_CLOCK, Clock
 from atomesh.core.tracing import Attributes, Span, SpanKind
+
+log = logging.getLogger(__name__)
 
 _KINDS = {
     SpanKind.INTERNAL: trace.SpanKind.INTERNAL,
@@ -82,7 +85,11 @@ class OtelTracer:
     def _begin(self, name: str, kind: SpanKind, parent: OtelContext, attributes: Attributes, ago: float = 0.0) -> Span:
         begun, wall = self._clock.now() - ago, self._clock.wall() - ago
         start = int(wall * 1e9)
-        span = self._tracer.start_span(name, parent, _KINDS[kind], attributes, start_time=start)
+        try:
+            span = self._tracer.start_span(name, parent, _KINDS[kind], attributes, start_time=start)
+        except Exception:  # a sampler or a processor of the provider's owner: no reason to fail a call
+            log.exception("the span %s was not begun", name)
+            return _Unsampled(trace.get_current_span(parent).get_span_context())
         # A clock that jumps moves spans and does not stretch them: the end is counted from the start.
         return _OtelSpan(self, span, start, begun) if span.is_recording() else _Unsampled(span.get_span_context())
 
@@ -112,11 +119,14 @@ class _OtelSpan:
         self._entered = _enter(self._span, self.traceparent)
 
     def end(self, reason: str = "") -> None:
-        if reason:
-            self._span.set_status(trace.StatusCode.ERROR, reason)
-        self._span.end(self._start + int((self._tracer._clock.now() - self._begun) * 1e9))
         if self._entered is not None:
             otel_context.detach(self._entered)
+        if reason:
+            self._span.set_status(trace.StatusCode.ERROR, reason)
+        try:
+            self._span.end(self._start + int((self._tracer._clock.now() - self._begun) * 1e9))
+        except Exception:  # as above
+            log.exception("a span was not ended")
 
 
 class _Unsampled:
@@ -170,4 +180,7 @@ def _parent(kind: SpanKind, traceparent: str) -> OtelContext:
 
 
 def _traceparent(own: SpanContext) -> str:
+    """Empty for what stands for none: a provider that is switched off, outside of any trace."""
+    if not own.is_valid:
+        return ""
     return f"00-{own.trace_id:032x}-{own.span_id:016x}-{own.trace_flags:02x}"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 
@@ -230,3 +230,46 @@ async def test_without_a_ratio_the_providers_own_sampler_is_asked_for_each(world
         await mesh.call(A, X, context=Context(traceparent=UNSAMPLED))
         assert w.spans.tree() == ["execute a"]
         assert w.spans.traces == {TRACE}
+
+
+class Broken(SpanProcessor):
+    """Fails at a span's beginning, or at its end."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        if self.at == "start":
+            raise ZeroDivisionError(self.at)
+
+    def on_end(self, span: Any) -> None:
+        if self.at == "end":
+            raise ZeroDivisionError(self.at)
+
+
+@ways
+@pytest.mark.parametrize("at", ["start", "end"])
+async def test_a_provider_that_fails_costs_spans_and_no_call_nor_slot(
+    world: Opening, caplog: pytest.LogCaptureFixture, at: str, mux: bool
+) -> None:
+    async with world() as w:
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(Broken(at))
+        tracer = OtelTracer(provider, clock=w.clock)
+        agent = await w.agent("a", tracer=tracer, slots=1)
+        mesh = await w.client(agent, mux=mux, tracer=tracer)
+        for _ in range(3):
+            assert await mesh.call(A, X, context=Context(traceparent=SAMPLED)) == X
+        assert {context.traceparent[3:35] for context in agent.seen} == {TRACE}
+        assert {record.name for record in caplog.records} == {"atomesh.rpc.tracing"}
+
+
+@ways
+@pytest.mark.parametrize("given", ["", SAMPLED, UNSAMPLED])
+async def test_a_provider_that_is_switched_off_lets_a_traceparent_pass(world: Opening, given: str, mux: bool) -> None:
+    async with world() as w:
+        tracer = OtelTracer(trace.NoOpTracerProvider(), clock=w.clock)
+        agent = await w.agent("a", tracer=tracer)
+        mesh = await w.client(agent, mux=mux, tracer=tracer)
+        await mesh.call(A, X, context=Context(traceparent=given))
+        assert agent.seen[0].traceparent == given
