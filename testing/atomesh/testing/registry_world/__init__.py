@@ -19,6 +19,8 @@ Replay one with `python -m atomesh.testing.registry_world --seed N`.
 
 from atomesh.testing.registry_world.disk import Disk, DiskStorage
 from atomesh.testing.registry_world.faults import CutOff, Fault, Full, Jump, Kill, Pause, Reset, Restart, Slow
+from atomesh.testing.registry_world.ground import Notes
+from atomesh.testing.registry_world.load import Load
 from atomesh.testing.registry_world.runner import Outcome, explain, run_seeds
 from atomesh.testing.registry_world.scenario import OwnerPlan, Scenario, WatcherPlan, random_scenario
 from atomesh.testing.registry_world.world import RegistryWorld, Report, run_world
@@ -31,6 +33,8 @@ __all__ = [
     "Full",
     "Jump",
     "Kill",
+    "Load",
+    "Notes",
     "Outcome",
     "OwnerPlan",
     "Pause",

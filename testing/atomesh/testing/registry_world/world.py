@@ -8,17 +8,17 @@ import logging
 import random
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-from atomesh.testing.history import Caller, Fact, Recorder, Rules, Violation, WatchTold, check, digest
+import grpc.aio
+
+from atomesh.testing.history import Fact, Recorder, Rules, Violation, WatchTold, check, digest
 from atomesh.testing.memory import MemoryNetwork, run_hosts
 from atomesh.testing.registry_world.contracts import BREAKING
 from atomesh.testing.registry_world.faults import Fault
 from atomesh.testing.registry_world.ground import Ground, WallClock
-from atomesh.testing.registry_world.owners import Owner
+from atomesh.testing.registry_world.load import Load
 from atomesh.testing.registry_world.registry import NAME, RegistryHost
 from atomesh.testing.registry_world.scenario import Scenario
-from atomesh.testing.registry_world.watchers import Asker, Watcher
 
 START = 100.0
 """The loop's time at the beginning: 0 would hide what takes it for unset."""
@@ -28,7 +28,6 @@ AFTER_PARTITION = 3.5
 """Seconds after a partition in which what it held up still arrives: TCP's retransmission timer, doubled."""
 _SMALLEST_CHANGE = 60
 """Bytes of a message with one change, at least; more fit into a window than of real ones."""
-ASKERS = 2
 CRASHED = "the world"
 """In place of a promise, where a world has ended with an error of its own."""
 
@@ -61,32 +60,17 @@ class RegistryWorld:
         ground = Ground(scenario.seed, clock, self.recorder, network=network, wall=clock)
         self.ground = ground
         self.registry = RegistryHost(ground, scenario)
-        self._works: list[asyncio.Task[Any]] = []
-        self._channels: list[Any] = []
 
     async def run(self) -> None:
         """From the first start to the last stop."""
         began = self.ground.clock.now()
         await self.registry.start()
-        owners = [
-            self._settle(
-                plan.name, Owner(plan, self._caller(plan.name), self.ground.clock, self.ground.rng(plan.name)).live()
-            )
-            for plan in self.scenario.owners
-        ]
-        for watcher in self.scenario.watchers:
-            self._settle(watcher.name, Watcher(watcher, self._caller(watcher.name), self.ground).live())
-        for number in range(ASKERS):
-            name = f"asker-{number + 1}"
-            self._settle(name, Asker(self._caller(name), self.ground, self.ground.rng(name)).live())
-        for fault in self.scenario.faults:
-            await self._suffer(fault, began)
-        await self.ground.clock.sleep(max(0.0, began + self.scenario.seconds - self.ground.clock.now()))
-        await _cancel(owners)
-        await self.ground.clock.sleep(self._last_lease())
-        await _cancel(self._works)
-        for channel in self._channels:
-            await channel.close()
+        async with Load(self.ground, self._channel, self.scenario.owners, self.scenario.watchers) as load:
+            for fault in self.scenario.faults:
+                await self._suffer(fault, began)
+            await self.ground.clock.sleep(max(0.0, began + self.scenario.seconds - self.ground.clock.now()))
+            await load.rest()
+            await self.ground.clock.sleep(self._last_lease())
         await self.registry.stop()
         await asyncio.gather(*self.registry.graves)
 
@@ -110,15 +94,8 @@ class RegistryWorld:
         self.ground.network.cut(name, NAME)
         self.ground.over("cut", name, SLACK)
 
-    def _caller(self, name: str) -> Caller:
-        channel = self.ground.network.host(name).channel(self.registry.address)
-        self._channels.append(channel)
-        return Caller(name, channel, self.recorder)
-
-    def _settle(self, name: str, work: Any) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work, name=name)
-        self._works.append(task)
-        return task
+    def _channel(self, name: str) -> grpc.aio.Channel:
+        return self.ground.network.host(name).channel(self.registry.address)
 
     async def _suffer(self, fault: Fault, began: float) -> None:
         clock = self.ground.clock
@@ -155,14 +132,6 @@ def _rules(scenario: Scenario) -> Rules:
         watched_commits=scenario.kept,
         breaking=BREAKING,
     )
-
-
-async def _cancel(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for ended in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(ended, Exception):
-            raise ended
 
 
 def run_world(scenario: Scenario) -> Report:

@@ -52,22 +52,35 @@ def effective(evidence: Evidence) -> Iterator[Violation]:
 
 def kept(evidence: Evidence) -> Iterator[Violation]:
     """Whenever somebody looks at all there is, everything is there that was acknowledged and has not ended."""
+    newest = _acknowledged(evidence)
     for wanted, known in evidence.views:
         if not wanted.whole:
             continue
-        for lease in evidence.leases.by_name.values():
-            place = lease.register.place
-            if place is None or place.store != known.store or place.revision > known.last:
+        for key, (revisions, leases) in newest.get(known.store, {}).items():
+            place = bisect.bisect_right(revisions, known.last)
+            if not place:
                 continue
-            shown = known.view.get(lease.key)
+            lease, shown = leases[place - 1], known.view.get(key)
             number = str(lease.register.number)
             if shown is None or shown.call != number:
                 gone = evidence.log(known.store).gone.get(number, known.last + 1) <= known.last  # judged elsewhere
                 if not gone and not _may_be_gone(evidence, lease, known.at):
                     what = f"{known.who} at revision {known.last} does not show {_named(lease.register.spec)}"
-                    yield Violation(known.at, f"{what}, acknowledged in {place.revision}, and nothing ended it")
+                    done = f"acknowledged in {revisions[place - 1]}, and nothing ended it"
+                    yield Violation(known.at, f"{what}, {done}")
             elif why := _back_again(lease, known.store, known.first):
                 yield Violation(known.at, f"{known.who} at revision {known.last} shows {_named(shown)}, which {why}")
+
+
+def _acknowledged(evidence: Evidence) -> dict[str, dict[Key, tuple[list[int], list[Lease]]]]:
+    """Acknowledged leases by store and key, with their revisions in order. A later one has ended those before."""
+    found: dict[str, dict[Key, tuple[list[int], list[Lease]]]] = {}
+    for lease in sorted(evidence.leases.by_name.values(), key=lambda lease: lease.revision):
+        if lease.register.place is not None:
+            revisions, leases = found.setdefault(lease.register.place.store, {}).setdefault(lease.key, ([], []))
+            revisions.append(lease.revision)
+            leases.append(lease)
+    return found
 
 
 def untouched(evidence: Evidence) -> Iterator[Violation]:
