@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import pytest
@@ -17,6 +17,7 @@ from atomesh.core import Context
 from atomesh.core.context import enter
 from atomesh.pipelines import RunFailed
 from atomesh.pipelines.errors import RunCancelled
+from atomesh.pipelines.store import MemoryStore
 from atomesh.rpc.tracing import OtelTracer
 from atomesh.testing import VirtualClock
 
@@ -171,6 +172,50 @@ async def test_what_undoes_a_stage_is_in_its_run(world: Opening, kept: Kept) -> 
             await w.runner(tracer=kept.tracer).run(plan, X)
         (run,) = kept.below().values()
         assert list(run) == ["stage a", "stage b: NO_TICKET", "call undo-a"]
+
+
+class KeptOutputs:
+    """Checkpoints in memory, which outlive a runner."""
+
+    def __init__(self) -> None:
+        self.outputs: dict[str, bytes] = {}
+
+    async def open(self) -> None:
+        raise AssertionError("nothing to open")
+
+    async def close(self) -> None:
+        raise AssertionError("nothing to close")
+
+    async def stage(self, run_id: str, key: str, work: Callable[[], Awaitable[bytes]], *, repeat: bool) -> bytes:
+        if key not in self.outputs:
+            self.outputs[key] = await work()
+        return self.outputs[key]
+
+    async def forget(self, run_id: str) -> None:
+        self.outputs.clear()
+
+
+async def test_a_run_that_is_resumed_is_a_span_beside_the_one_that_broke_off(world: Opening, kept: Kept) -> None:
+    async with world(tracer=kept.tracer) as w:
+        await w.agent("a")
+        slow = await w.agent("b", seconds=5.0, idempotent=True)
+        plan = await w.plan(stage("a"), stage("b"), durable=True)
+        store, checkpoints = MemoryStore(), KeptOutputs()
+        settings = {"tracer": kept.tracer, "store": store, "checkpoints": checkpoints}
+        first = w.runner(**settings)
+        running = asyncio.create_task(first.run(plan, X, run_id="one", context=CONTEXT))
+        while not slow.seen:
+            await w.clock.sleep(0.1)
+        await first.close()
+        await asyncio.gather(running, return_exceptions=True)
+        await store.release("one", "")
+        await w.runner(**settings).resume(plan, await store.claim("one", "second"))
+        runs = [span for span in kept.spans if span.name == "run p"]
+        assert [span.status.description for span in runs] == ["CANCELLED", None]
+        assert {f"{span.parent.span_id:016x}" for span in runs if span.parent} == {CONTEXT.traceparent[36:52]}
+        broken, resumed = (kept.below(span.context.span_id) for span in runs)
+        assert list(broken) == ["stage a", "stage b: CANCELLED"]
+        assert resumed == {"stage a": {}, "stage b": attempted("b")}, "what is finished is not called again"
 
 
 async def test_a_run_inside_an_execution_goes_on_in_that_ones_trace(world: Opening, kept: Kept) -> None:
