@@ -101,8 +101,13 @@ def atomesh(home: Path) -> Callable[..., Any]:
             stderr=asyncio.subprocess.PIPE,
             env=environment(home) | (env or {}),
         )
-        async with asyncio.timeout(PATIENCE):
-            out, err = await process.communicate(stdin)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                out, err = await process.communicate(stdin)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
         assert process.returncode is not None
         return Ended(process.returncode, out.decode(), err.decode())
 

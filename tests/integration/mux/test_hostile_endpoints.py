@@ -209,7 +209,10 @@ async def test_streams_that_never_hold_are_not_opened_in_a_loop_and_calls_go_on(
     async with calling(script) as (endpoint, client):
         ends = {"ok": 0, "failed": 0}
         until = SYSTEM_CLOCK.now() + 2.0
-        while SYSTEM_CLOCK.now() < until:
+        # Two seconds, and longer on a busy machine: whether unary calls go on is no question of how many a second.
+        while (now := SYSTEM_CLOCK.now()) < until or (ends["ok"] <= 10 and ends["failed"] <= 2):
+            if now < until:
+                streams = endpoint.streams
             try:
                 await client.call(ECHO, text(), idempotent=True, timeout=2)
                 ends["ok"] += 1
@@ -217,7 +220,7 @@ async def test_streams_that_never_hold_are_not_opened_in_a_loop_and_calls_go_on(
                 one_line(error)
                 ends["failed"] += 1
             await SYSTEM_CLOCK.sleep(0.02)
-        assert endpoint.streams <= 25, "opened again with a backoff"
+        assert streams <= 25, "opened again with a backoff"
         assert ends["ok"] > 10, "unary Execute is there all the while"
         assert ends["failed"] <= ends["ok"] / 5
 

@@ -25,6 +25,7 @@ from atomesh.text.v1.text_pb2 import Keyword, Keywords, Sentiment, Summary, Text
 from atomesh.v1 import pipeline_pb2
 
 NOBODY = "127.0.0.1:1"
+PATIENCE = 30.0  # seconds
 
 
 class Finder(Agent[TextInput, Keywords]):
@@ -63,8 +64,9 @@ async def mesh() -> AsyncIterator[str]:
     settings = RegistrySettings(min_ttl=1.0, default_ttl=1.0)
     async with RegistryServer(storage=MemoryStorage(), settings=settings) as registry:
         agents: list[Agent[Any, Any]] = [Finder(), Guesser(), Counter(), Judge()]
-        async with AgentServer(agents, registry=registry.address) as server, asyncio.timeout(30):
-            await server.registered.wait()
+        async with AgentServer(agents, registry=registry.address) as server:
+            async with asyncio.timeout(PATIENCE):
+                await server.registered.wait()
             yield registry.address
 
 
@@ -79,8 +81,13 @@ async def atomesh(home: Path, *arguments: str) -> tuple[int, str, str]:
         stderr=asyncio.subprocess.PIPE,
         env={**kept, "HOME": str(home)},
     )
-    async with asyncio.timeout(30):
-        out, err = await process.communicate()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
 
