@@ -7,7 +7,6 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -25,49 +24,6 @@ from atomesh.v1 import registry_pb2
 SCRIPT = Path(__file__).with_name("serve_registry.py")
 TEXT = describe(text_pb2.TextInput, text_pb2.TextOutput)
 EVERY = Selector(states=ALL_STATES)
-
-
-class Process:
-    """A registry that can be killed and started again on its file."""
-
-    def __init__(self, database: Path) -> None:
-        self.database = database
-        self.address = ""
-        self.process: asyncio.subprocess.Process | None = None
-
-    async def start(self) -> None:
-        bind = [self.address] if self.address else []
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-W", "error", str(SCRIPT), str(self.database), *bind, stdout=asyncio.subprocess.PIPE
-        )
-        assert self.process.stdout is not None
-        async with asyncio.timeout(20):
-            self.address = (await self.process.stdout.readline()).decode().strip()
-        assert self.address, "the registry must start on what the last one left"
-
-    def send(self, number: int) -> None:
-        assert self.process is not None
-        os.kill(self.process.pid, number)
-
-    async def end(self, number: int = signal.SIGTERM) -> int:
-        assert self.process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGCONT)
-            self.process.send_signal(number)
-        code = await self.process.wait()
-        # The transport of a pipe is closed by the loop's next turn, not by the wait.
-        self.process._transport.close()  # type: ignore[attr-defined] # no public way to do it
-        return code
-
-
-@contextlib.asynccontextmanager
-async def registry_process(database: Path) -> AsyncIterator[Process]:
-    registry = Process(database)
-    await registry.start()
-    try:
-        yield registry
-    finally:
-        await registry.end(signal.SIGKILL)
 
 
 def endpoint(port: int) -> Endpoint:
@@ -88,7 +44,9 @@ async def turn(seconds: float) -> None:
     await done
 
 
-async def test_every_acknowledged_registration_survives_kill_9_under_load(tmp_path: Path) -> None:
+async def test_every_acknowledged_registration_survives_kill_9_under_load(
+    tmp_path: Path, registry_process: Any
+) -> None:
     acknowledged: dict[int, Any] = {}
     async with registry_process(tmp_path / "registry.db") as registry:
         last_revision = 0
@@ -124,7 +82,7 @@ async def test_every_acknowledged_registration_survives_kill_9_under_load(tmp_pa
         assert len(acknowledged) > 50, "the rounds must have had something to lose"
 
 
-async def test_a_watch_resumes_over_kill_9_without_a_gap(tmp_path: Path) -> None:
+async def test_a_watch_resumes_over_kill_9_without_a_gap(tmp_path: Path, registry_process: Any) -> None:
     async with registry_process(tmp_path / "registry.db") as registry:
         async with RegistryClient(registry.address) as client:
             await client.register(endpoint(1), TEXT, ttl=600)
@@ -150,7 +108,7 @@ async def test_a_watch_resumes_over_kill_9_without_a_gap(tmp_path: Path) -> None
             assert len(reset.endpoints) == 2
 
 
-async def test_a_registry_stopped_for_longer_than_the_ttl_expires_nobody(tmp_path: Path) -> None:
+async def test_a_registry_stopped_for_longer_than_the_ttl_expires_nobody(tmp_path: Path, registry_process: Any) -> None:
     async with registry_process(tmp_path / "registry.db") as registry, RegistryClient(registry.address) as client:
         leases = [await client.register(endpoint(port), TEXT, ttl=2) for port in range(1, 6)]
         registry.send(signal.SIGSTOP)
@@ -163,7 +121,7 @@ async def test_a_registry_stopped_for_longer_than_the_ttl_expires_nobody(tmp_pat
         assert (await client.discover(EVERY)).endpoints == (), "and after it leases must run out as ever"
 
 
-async def test_a_second_process_on_the_same_file_is_refused_in_one_line(tmp_path: Path) -> None:
+async def test_a_second_process_on_the_same_file_is_refused_in_one_line(tmp_path: Path, registry_process: Any) -> None:
     async with registry_process(tmp_path / "registry.db") as registry:
         second = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -179,7 +137,7 @@ async def test_a_second_process_on_the_same_file_is_refused_in_one_line(tmp_path
             await client.register(endpoint(1), TEXT)
 
 
-async def test_sigterm_ends_it_cleanly_under_watches(tmp_path: Path) -> None:
+async def test_sigterm_ends_it_cleanly_under_watches(tmp_path: Path, registry_process: Any) -> None:
     async with (
         registry_process(tmp_path / "registry.db") as registry,
         RegistryClient(registry.address) as client,
@@ -191,7 +149,9 @@ async def test_sigterm_ends_it_cleanly_under_watches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_a_torn_write_ahead_log_loses_no_commit_before_the_tear(tmp_path: Path, seed: int) -> None:
+async def test_a_torn_write_ahead_log_loses_no_commit_before_the_tear(
+    tmp_path: Path, seed: int, registry_process: Any
+) -> None:
     database = tmp_path / "registry.db"
     async with registry_process(database) as registry:
         async with RegistryClient(registry.address) as client:
