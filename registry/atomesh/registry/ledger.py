@@ -9,8 +9,7 @@ all that: they change no state, cost no commit and make no revision.
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeAlias
@@ -242,9 +241,9 @@ class Ledger:
         newest = max(entries, key=lambda e: (parse_version(e.endpoint.version), e.endpoint.revision))
         return self.store.contracts[newest.endpoint.contract_hash]
 
-    def counts(self) -> Counter[State]:
+    def counts(self) -> Mapping[State, int]:
         """How many endpoints are in each state."""
-        return Counter(entry.endpoint.state for entry in self.store.all())
+        return self.store.states
 
     def _judge(self, now: float) -> Judge:
         verdict = self._lessor.judge(now)

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from typing import TypeVar
 
+from atomesh.core.endpoint import State
 from atomesh.core.selector import Selector
 from atomesh.core.updates import Position
 from atomesh.registry.operations import Batch, Entry, Key, Stored
+
+_K = TypeVar("_K")
 
 
 class Store:
@@ -24,6 +28,8 @@ class Store:
         self.revision = stored.revision
         self.contracts = {contract.hash: contract for contract in stored.contracts}
         self.uses: Counter[str] = Counter()
+        self.states: Counter[State] = Counter()
+        """How many endpoints are in each state that somebody is in."""
         self._kept = superseded_kept
         self._entries: dict[Key, Entry] = {}
         self._by_lease: dict[str, Key] = {}
@@ -131,6 +137,7 @@ class Store:
         for capability in endpoint.capabilities:
             self._by_capability.setdefault(capability.name, {})[key] = None
         self.uses[endpoint.contract_hash] += 1
+        self.states[endpoint.state] += 1
         self._spoken_by.setdefault(endpoint.agent, Counter())[endpoint.contract_hash] += 1
         if entry.suspect:
             self._suspects.add(entry.lease)
@@ -147,6 +154,7 @@ class Store:
         for name in {capability.name for capability in endpoint.capabilities}:
             _drop(self._by_capability, name, key)
         _drop_one(self.uses, endpoint.contract_hash)
+        _drop_one(self.states, endpoint.state)
         spoken = self._spoken_by[endpoint.agent]
         _drop_one(spoken, endpoint.contract_hash)
         if not spoken:
@@ -163,7 +171,7 @@ def _drop(index: dict[str, dict[Key, None]], name: str, key: Key) -> None:
         del index[name]
 
 
-def _drop_one(counts: Counter[str], name: str) -> None:
+def _drop_one(counts: Counter[_K], name: _K) -> None:
     """Counts one less, and nothing at all where it was the last."""
     counts[name] -= 1
     if not counts[name]:

@@ -21,10 +21,14 @@ class Warming:
         self._ledger = ledger
         self._metrics = metrics
         self._clock = clock
-        self._begun = clock.now()
+        self._began: float | None = None
+        """When it began to hold its answers; None where it never did."""
         self._decided = asyncio.Event()
         self._closed = False
         self.look()
+        if not self._decided.is_set():
+            self._began = clock.now()
+            log.info("cold: holding answers until endpoints are heard of, %g s at most", ledger.settings.warm_within)
 
     @property
     def warm(self) -> bool:
@@ -38,8 +42,8 @@ class Warming:
             return
         self._decided.set()
         self._metrics.warm.set(1)
-        if now > self._begun:
-            log.info("warm after %.1f s: questions are answered", now - self._begun)
+        if self._began is not None:
+            log.info("warm after %.1f s: questions are answered", now - self._began)
 
     async def run(self) -> None:
         """Ends when it is warm by the passing of time."""
