@@ -15,13 +15,15 @@ what .ci/run names in `CI_WITHOUT`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import inspect
 import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,9 @@ from atomesh.testing import (
 _GRPC_ENDS = 0.005
 """Seconds. Of 20 tests that end with a watch of a channel cut off, 20 left its end
 to the next without them, none with; three seconds for the whole suite."""
+
+_LOOK = 0.005
+"""Seconds between two looks at how late the machine is; what is less than twice that is not."""
 
 ROOT = Path(__file__).resolve().parent.parent
 CHANNELS = ChannelLog()
@@ -188,6 +193,43 @@ def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     left = check.leaks()
     if left and request.node.get_closest_marker("allow_leaks") is None:
         pytest.fail(_listed("a test must leave nothing behind", left), pytrace=False)
+
+
+@pytest.fixture
+def within() -> Callable[[float], AbstractAsyncContextManager[None]]:
+    """`async with within(0.1):`, the block takes so many seconds at most in which the test's loop keeps up.
+
+    Time in which this process got no CPU does not count: it says something of
+    the machine. A timer that is too long says something of the code.
+    """
+    return _within
+
+
+@contextlib.asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    begun = seen = SYSTEM_CLOCK.now()
+    late = 0.0
+
+    def look() -> float:
+        nonlocal late, seen
+        now = SYSTEM_CLOCK.now()
+        late += max(0.0, now - seen - 2 * _LOOK)
+        seen = now
+        return now
+
+    async def looks() -> None:
+        while True:
+            await SYSTEM_CLOCK.sleep(_LOOK)
+            look()
+
+    looking = asyncio.create_task(looks(), name="looks how late the machine is")
+    try:
+        yield
+        took = look() - begun
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+    assert took - late < seconds, f"it took {took:.3f} s, of which the machine was late {late:.3f} s"
 
 
 @pytest.fixture

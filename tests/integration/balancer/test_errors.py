@@ -128,29 +128,29 @@ async def test_an_answer_of_another_type_than_the_callers_contract_is_an_invalid
             await (await m.client()).call(Contract("echo", TextInput, wrappers_pb2.BytesValue), text())
 
 
-async def test_an_unknown_agent_is_told_at_once(mesh: Mesh, text: Text) -> None:
+async def test_an_unknown_agent_is_told_at_once(mesh: Mesh, text: Text, within: Any) -> None:
     async with mesh() as m:
         await m.serve()
         client = await m.client()
-        begun = SYSTEM_CLOCK.now()
-        with pytest.raises(errors.UnknownAgent, match="no agent 'nobody' is registered; `atomesh agents`") as caught:
-            await client.call("nobody", text())
-        assert SYSTEM_CLOCK.now() - begun < 0.5
+        async with within(0.5):
+            with pytest.raises(
+                errors.UnknownAgent, match="no agent 'nobody' is registered; `atomesh agents`"
+            ) as caught:
+                await client.call("nobody", text())
         assert caught.value.origin.agent == "nobody"
         assert caught.value.executed is False
         with pytest.raises(errors.UnknownAgent):
             await client.contract("nobody")
 
 
-async def test_without_a_registry_the_first_call_fails_within_two_seconds_in_one_line(text: Text) -> None:
+async def test_without_a_registry_the_first_call_fails_within_two_seconds_in_one_line(text: Text, within: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     async with Client(address) as client:
-        begun = SYSTEM_CLOCK.now()
-        with pytest.raises(errors.RegistryUnavailable) as caught:
-            await client.call("echo", text())
-        assert SYSTEM_CLOCK.now() - begun < 2.5
+        async with within(2.5):
+            with pytest.raises(errors.RegistryUnavailable) as caught:
+                await client.call("echo", text())
         assert address in caught.value.message
         assert "start one with `atomesh registry`" in caught.value.message
         assert "\n" not in str(caught.value)
@@ -164,13 +164,14 @@ async def test_an_address_that_is_no_registry_is_said_to_be_none(mesh: Mesh, tex
                 await client.call("echo", text())
 
 
-async def test_a_registry_that_hangs_holds_no_call_beyond_its_deadline(text: Text) -> None:
+async def test_a_registry_that_hangs_holds_no_call_beyond_its_deadline(text: Text, within: Any) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         async with Client(f"127.0.0.1:{silent.getsockname()[1]}") as client:
             begun = SYSTEM_CLOCK.now()
-            with pytest.raises(errors.DeadlineExceeded) as caught:
-                await client.call("echo", text(), timeout=0.2)
-            assert 0.19 < SYSTEM_CLOCK.now() - begun < 0.5
+            async with within(0.5):
+                with pytest.raises(errors.DeadlineExceeded) as caught:
+                    await client.call("echo", text(), timeout=0.2)
+            assert SYSTEM_CLOCK.now() - begun > 0.19
             assert caught.value.executed is False

@@ -64,8 +64,9 @@ async def test_a_call_is_the_same_to_its_caller_and_its_agent_with_a_mux_or_with
         begun = time.perf_counter()
         with pytest.raises(errors.DeadlineExceeded):
             await client.call(ECHO, text("hold"), timeout=0.3)
-        assert 0.25 < time.perf_counter() - begun < 0.6
-        assert 0.2 < here.agent.seen[-1].remaining() + (time.perf_counter() - begun) < 0.6, "the deadline goes along"
+        assert time.perf_counter() - begun > 0.25
+        deadline = here.agent.seen[-1].remaining() + (time.perf_counter() - begun)
+        assert 0.2 < deadline < 0.6, "the deadline goes along"
 
 
 @pytest.mark.parametrize("key", ["run-1/stage", "k" * 128, "ключ", "k" * 127 + "é"])
@@ -106,20 +107,21 @@ async def test_an_output_over_the_limit_ends_its_call_alone(serving: Serving, te
         assert isinstance(small, TextOutput), small
 
 
-async def test_a_caller_that_goes_away_frees_the_slot_within_100_ms(serving: Serving, text: Text, until: Until) -> None:
+async def test_a_caller_that_goes_away_frees_the_slot_within_100_ms(
+    serving: Serving, text: Text, until: Until, within: Any
+) -> None:
     async with serving(slots=1) as here, Client(endpoints=[here.address]) as client:
         await warm(client, text, True)
         call = asyncio.create_task(client.call(ECHO, text("hold")))
         await here.agent.begun.acquire()
         call.cancel()
-        begun = time.perf_counter()
-        await until(lambda: here.admission.taken == 0, 1)
-        assert time.perf_counter() - begun < 0.1
+        async with within(0.1):
+            await until(lambda: here.admission.taken == 0, 5)
         assert here.agent.cancelled == 1
 
 
 async def test_a_cancel_reaches_the_endpoint_on_a_stream_that_has_a_successor(
-    serving: Serving, text: Text, until: Until
+    serving: Serving, text: Text, until: Until, within: Any
 ) -> None:
     async with serving(slots=2, max_connection_age=1) as here, Client(endpoints=[here.address]) as client:
         await warm(client, text, True)
@@ -129,9 +131,8 @@ async def test_a_cancel_reaches_the_endpoint_on_a_stream_that_has_a_successor(
         assert (await client.call(ECHO, text())).result == "hello"
         assert here.admission.taken == 1
         call.cancel()
-        begun = time.perf_counter()
-        await until(lambda: here.admission.taken == 0, 1)
-        assert time.perf_counter() - begun < 0.1
+        async with within(0.1):
+            await until(lambda: here.admission.taken == 0, 5)
 
 
 @pytest.mark.parametrize("seed", range(3))

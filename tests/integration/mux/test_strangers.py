@@ -334,7 +334,9 @@ async def test_a_client_that_sends_and_never_reads_is_held_up_and_harms_nobody(s
         assert here.admission.executions < 1000, "what it cannot be told is not even run"
 
 
-async def test_the_calls_and_grants_of_a_client_that_does_not_read_end_in_time(serving: Serving, until: Any) -> None:
+async def test_the_calls_and_grants_of_a_client_that_does_not_read_end_in_time(
+    serving: Serving, until: Any, within: Any
+) -> None:
     async with serving(slots=2) as here:
         me = await here.stranger(deaf=True)
         for n in range(60):  # more than its window takes: our writer waits for it, though it is not barred yet
@@ -349,19 +351,16 @@ async def test_the_calls_and_grants_of_a_client_that_does_not_read_end_in_time(s
         await here.agent.begun.acquire()
         await here.agent.begun.acquire()
         await me.send(demand=5)
-        async with stock_client(here) as execute:
-            begun = time.perf_counter()
+        async with stock_client(here) as execute, within(0.3 + 0.25 + 0.3):  # what is granted to it lapses in 250 ms
             response = await execute("stock")
-            took = time.perf_counter() - begun
         assert response.output.value
         assert here.agent.cancelled >= 1, "its call must end at its deadline, though it reads nothing"
-        assert took < 0.3 + 0.25 + 0.3, "and what is granted to it lapses in 250 ms"
         await until(lambda: here.admission.in_flight == 0, 2)
         await until(lambda: here.admission.taken == 0, 2)
 
 
 async def test_a_grant_to_a_client_that_does_not_read_lapses_though_no_other_mux_is_there(
-    serving: Serving, until: Any
+    serving: Serving, until: Any, within: Any
 ) -> None:
     async with serving(slots=1) as here:
         me = await here.stranger(deaf=True)
@@ -375,9 +374,8 @@ async def test_a_grant_to_a_client_that_does_not_read_lapses_though_no_other_mux
             await until(lambda: here.admission.wanted == 1)
             await busy
             assert here.admission.taken == 1, "the slot is granted to whoever has waited longest"
-            begun = time.perf_counter()
-            await execute("stock")
-            assert time.perf_counter() - begun < 0.25 + 0.2
+            async with within(0.25 + 0.2):
+                await execute("stock")
 
 
 @contextlib.asynccontextmanager
@@ -423,7 +421,7 @@ async def test_an_rpc_that_is_cancelled_frees_its_slots(serving: Serving, until:
 
 @pytest.mark.parametrize("how", ["reads", "does not read"])
 async def test_a_client_process_that_is_killed_frees_its_slots_within_100_ms(
-    serving: Serving, until: Any, how: str
+    serving: Serving, until: Any, within: Any, how: str
 ) -> None:
     async with serving(slots=2) as here:
         more = ["hold"] if how == "reads" else ["long 100000", "deaf"]
@@ -439,22 +437,24 @@ async def test_a_client_process_that_is_killed_frees_its_slots_within_100_ms(
                 await here.agent.begun.acquire()
                 assert here.admission.taken == 2
             os.kill(client.pid, signal.SIGKILL)
-            killed = time.perf_counter()
-            await until(lambda: here.admission.taken == 0, 2)
-            assert time.perf_counter() - killed < 0.1
+            async with within(0.1):
+                await until(lambda: here.admission.taken == 0, 2)
         finally:
             await client.communicate()
         await is_well(here)
 
 
-async def test_a_half_sent_call_frees_its_slot_when_the_rest_does_not_come(serving: Serving, until: Any) -> None:
+async def test_a_half_sent_call_frees_its_slot_when_the_rest_does_not_come(
+    serving: Serving, until: Any, within: Any
+) -> None:
     async with serving(slots=1) as here:
         me = await here.stranger()
         await me.send(calls=[MuxCall(id=1, input=b"x", more=True, size=100, timeout_us=10_000_000)])
         await until(lambda: here.admission.taken == 1)
         begun = SYSTEM_CLOCK.now()
-        await me.until(lambda: me.reply(1))
-        assert 0.2 < SYSTEM_CLOCK.now() - begun < 0.5
+        async with within(0.5):
+            await me.until(lambda: me.reply(1))
+        assert SYSTEM_CLOCK.now() - begun > 0.2
         assert isinstance(me.error(1), errors.NoFreeSlot)
         assert me.error(1).executed is False
         assert here.admission.taken == 0

@@ -9,11 +9,15 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+
+from atomesh.core.clock import SYSTEM_CLOCK
 
 CONFTEST = Path(__file__).parents[2] / "conftest.py"
 SETTINGS = "[pytest]\naddopts = --import-mode=importlib -p no:cacheprovider --strict-markers\nfilterwarnings = error\n"
@@ -178,6 +182,19 @@ def test_in_workers_each_test_is_blamed_for_its_own_leaks_and_no_other(tmp_path:
     assert blamed == {f"test_{kind}" for kind in kinds}, outcome.printed
     for kind in kinds:
         assert LEAKS[kind][1] in outcome.complaints[f"test_{kind}"], f"the complaint must name the {kind}"
+
+
+async def test_a_timer_that_is_too_long_is_not_within_its_time(within: Any) -> None:
+    with pytest.raises(AssertionError, match=r"it took 0\.[12]"):
+        async with within(0.05):
+            await SYSTEM_CLOCK.sleep(0.15)
+
+
+async def test_time_in_which_the_machine_ran_something_else_does_not_count(within: Any) -> None:
+    async with within(0.05):
+        threading.Event().wait(0.15)
+        await SYSTEM_CLOCK.sleep(0.01)
+        threading.Event().wait(0.15)
 
 
 INTERRUPTED = """
