@@ -137,7 +137,10 @@ class Pages:
         except InvalidArgument as error:
             return JSONResponse({"error": error.message}, status_code=400)
         store = self._registry.ledger.store
-        about = {"position": _data(position_message(store.position)), "self_preservation": store.self_preservation}
+        about = {
+            "position": _data(position_message(store.position)),
+            "self_preservation": self._registry.ledger.self_preservation,
+        }
         entries = store.of_agent(query.selector.agent) if query.selector.agent else list(store.all())
         return JSONResponse({**await answer(query, entries), **about})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from weakref import WeakKeyDictionary
@@ -59,6 +60,26 @@ class Messages:
         return [self.endpoint(endpoint) for endpoint in endpoints]
 
 
+class _Encoded:
+    """Messages as bytes, each made when the first who reads gets there.
+
+    All 100,000 endpoints in one go would take seconds of a loop that renews leases too.
+    """
+
+    def __init__(self, messages: Iterator[registry_pb2.WatchResponse]) -> None:
+        self._messages = messages
+        self._made: list[bytes] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        for number in itertools.count():
+            if number == len(self._made):
+                message = next(self._messages, None)
+                if message is None:
+                    return
+                self._made.append(message.SerializeToString())
+            yield self._made[number]
+
+
 class Encoder:
     """Steps of watches as bytes, each made once for all whom it is sent to.
 
@@ -71,7 +92,7 @@ class Encoder:
         """Nothing is encoded yet."""
         self._store_id = store_id
         self._messages = messages
-        self._encoded: WeakKeyDictionary[Snapshot | Changes, tuple[bytes, ...]] = WeakKeyDictionary()
+        self._encoded: WeakKeyDictionary[Snapshot | Changes, _Encoded] = WeakKeyDictionary()
         self._parts: WeakKeyDictionary[Changes, bytes] = WeakKeyDictionary()
         self._bookmark = (-1, b"")
 
@@ -97,11 +118,11 @@ class Encoder:
             # https://protobuf.dev/programming-guides/encoding/#last-one-wins
             yield b"".join(backlog)
 
-    def _encode_once(self, step: Snapshot | Changes) -> tuple[bytes, ...]:
+    def _encode_once(self, step: Snapshot | Changes) -> _Encoded:
         encoded = self._encoded.get(step)
         if encoded is None:
-            made = self._reset(step) if isinstance(step, Snapshot) else (self._changes(step),)
-            encoded = self._encoded[step] = tuple(message.SerializeToString() for message in made)
+            made = self._reset(step) if isinstance(step, Snapshot) else iter((self._changes(step),))
+            encoded = self._encoded[step] = _Encoded(made)
         return encoded
 
     def _encode_part(self, step: Changes) -> bytes:

@@ -165,6 +165,29 @@ def test_a_reset_is_told_by_itself(world: Any, new_world: Any) -> None:
     assert [step.revision for step in small.ledger.next_steps(watcher)] == [9, 10]
 
 
+def test_a_reset_is_encoded_as_it_is_read_and_once_whoever_reads_how_fast(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for port in range(1, 101):
+        world.register(port=port, metadata={f"{number}": "x" * 1000 for number in range(40)})
+    made: list[Any] = []
+    messages = Messages()
+    real = messages.endpoint
+
+    def noted(endpoint: Any) -> Any:
+        made.append(endpoint)
+        return real(endpoint)
+
+    monkeypatch.setattr(messages, "endpoint", noted)
+    encoder = Encoder("store-1", messages)
+    steps = [world.ledger.next_steps(world.ledger.watch(Selector(), None)) for _ in range(2)]
+    slow, fast = (encoder.encode(each) for each in steps)
+    first = next(slow)
+    assert len(made) < 50, "the rest can wait until this part is written"
+    assert [first, *slow] == list(fast)
+    assert len(made) == 100
+
+
 def test_bookmarks_tell_the_position_of_their_moment(world: Any) -> None:
     encoder = Encoder("store-1", Messages())
     for revision in (1, 1, 2):
