@@ -73,11 +73,14 @@ chaos: ## tests with real processes, SIGKILL and SIGSTOP
 $(sort $(SUITES) unit integration chaos): $(DEV)
 	$(BIN)/pytest -ra $(WORKERS_$@) tests/$@ $(ARGS)
 
-sim: $(DEV) ## 300 worlds in virtual time, each from a seed; ARGS='--seed 17' replays one
-	$(BIN)/python -m atomesh.testing.world $(ARGS)
+# What has worlds: the whole mesh, and a registry by itself.
+WORLDS := world registry_world
 
-sim-soak: $(DEV) ## 5,000 worlds; ARGS='--seeds 10000:20000' for others
-	$(BIN)/python -m atomesh.testing.world --seeds 1000:6000 $(ARGS)
+sim: $(DEV) ## 300 worlds of the mesh, 300 of a registry; WORLDS=registry_world ARGS='--seed 17' replays one
+	@for each in $(WORLDS); do $(BIN)/python -m atomesh.testing.$$each $(ARGS) || exit 1; done
+
+sim-soak: $(DEV) ## 5,000 of each; ARGS='--seeds 10000:20000' for others
+	@for each in $(WORLDS); do $(BIN)/python -m atomesh.testing.$$each --seeds 1000:6000 $(ARGS) || exit 1; done
 
 soak-prometheus: $(DEV) ## ten minutes of agents that come and go beside a real Prometheus; ARGS='--seconds 120 --agents 3'
 	@PATH="$(CURDIR)/.cache/bin:$$PATH" $(BIN)/python -m benchmarks.soak_prometheus $(ARGS)

@@ -43,3 +43,9 @@ def test_some_world_finds_that(name: str, tmp_path: Path) -> None:
     assert found.returncode == 1, f"some world must find that {name}"
     assert f"[{defect['promise']}]" in found.stdout, "the promise that it breaks must be named"
     assert "replay: python -m atomesh.testing.registry_world --seed" in found.stdout
+
+
+def test_the_record_lists_every_planted_defect() -> None:
+    record = (ROOT / "tests" / "RECORD.md").read_text()
+    missing = [name for name, defect in DEFECTS.items() if f"| `{name}` | {defect['promise']} |" not in record]
+    assert not missing, f"tests/RECORD.md must list what is planted: {', '.join(missing)}"
