@@ -119,6 +119,8 @@ class Committer:
         for (_, done), result in zip(taken, staged.results, strict=True):
             _settle(done, result)
         self._wake_watchers(concerned)
+        if not staged.batch.empty and self._ledger.recovering():
+            self._awake.set()  # somebody renewed while it was being committed that they are SUSPECT
 
     async def _store(self, staged: Staged) -> None:
         begun = self._clock.now()

@@ -239,3 +239,24 @@ async def test_self_preservation_is_said(world: Any, virtual_clock: Any, caplog:
     assert "30 leases ran out at once and are SUSPECT" in caplog.text
     assert world.ledger.self_preservation
     assert commits.metrics.collectors.get_sample_value("atomesh_registry_suspicions_total") == 30
+
+
+async def test_who_renews_while_doubt_is_committed_is_doubted_no_longer_than_another_commit(
+    new_world: Any, virtual_clock: Any
+) -> None:
+    world = new_world(preservation_minimum=2)
+    leases = [world.register(port=port) for port in (1, 2)]
+    commits = Commits(world, virtual_clock)
+    async with commits.running() as committer:
+        await virtual_clock.sleep(world.now - virtual_clock.now())  # the world's time begins at 1,000 s
+        while not world.ledger.tick(virtual_clock.now()):
+            await virtual_clock.sleep(1.0)
+        committer.wake()
+        await virtual_clock.sleep(0.5)
+        world.ledger.renew(leases[0], None, virtual_clock.now(), 0.0)
+        await virtual_clock.sleep(1.0)
+        assert [entry.endpoint.state for entry in world.ledger.store.all()] == [State.SUSPECT] * 2
+        await virtual_clock.sleep(1.0)
+        assert {entry.endpoint.state for entry in world.ledger.store.all()} == {State.SERVING, State.SUSPECT}, (
+            "a renewal must end the doubt with the next commit, and not with the next tick"
+        )

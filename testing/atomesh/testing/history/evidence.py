@@ -140,8 +140,15 @@ class Evidence:
     def committed_at(self, log: Log, revision: int) -> float:
         """When a revision was committed, where that was noted; else when it was first seen."""
         if self.rules.watched_commits:
-            return self._commit_times.get(revision, float("inf"))
+            commit = self._commit_of.get(revision)
+            return commit.ended if commit is not None else float("inf")
         return log.when(revision)
+
+    def judged_at(self, log: Log, revision: int) -> float:
+        """When it was decided that a revision should be: at the earliest, as far as is known."""
+        if self.rules.watched_commits and (commit := self._commit_of.get(revision)) is not None:
+            return commit.began
+        return log.when(revision) - self.rules.slack
 
     @functools.cached_property
     def renewals(self) -> dict[str, list[tuple[Renew, str, int | None]]]:
@@ -153,13 +160,13 @@ class Evidence:
         return found
 
     @functools.cached_property
-    def _commit_times(self) -> dict[int, float]:
-        times: dict[int, float] = {}
+    def _commit_of(self) -> dict[int, Committed]:
+        found: dict[int, Committed] = {}
         last = 0
         for commit in sorted((each for each in self.commits if each.well), key=lambda each: each.revision):
-            times.update((revision, commit.ended) for revision in range(last + 1, commit.revision + 1))
+            found.update((revision, commit) for revision in range(last + 1, commit.revision + 1))
             last = max(last, commit.revision)
-        return times
+        return found
 
     def _of(self, kind: type[_F]) -> list[_F]:
         return [fact for fact in self.facts if isinstance(fact, kind)]

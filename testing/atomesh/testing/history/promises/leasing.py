@@ -37,7 +37,8 @@ def not_early(evidence: Evidence) -> Iterator[Violation]:
         if lease is None or (new is not None and new.state != "SUSPECT"):
             continue
         at = log.when(revision)
-        until = evidence.leases.must_last(lease, at, doubted=new is None and old.state == "SUSPECT")
+        decided = min(at, evidence.judged_at(log, revision))  # whoever renews while that is committed is too late
+        until = evidence.leases.must_last(lease, decided, doubted=new is None and old.state == "SUSPECT")
         if at + _ROUNDING < until:
             what = "is doubted" if new is not None else "expires"
             yield Violation(at, f"{_named(old)} {what} in revision {revision}; its lease lasts until {until:.3f} s")
