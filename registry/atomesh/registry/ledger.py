@@ -23,7 +23,7 @@ from atomesh.core.versions import parse_version
 from atomesh.registry.heard import Heard
 from atomesh.registry.history import History
 from atomesh.registry.hub import Hub
-from atomesh.registry.lessor import Lessor
+from atomesh.registry.lessor import Lessor, Verdict
 from atomesh.registry.operations import Entry, Judge, Operation, Revision, Stored, Transition
 from atomesh.registry.probing import Probing
 from atomesh.registry.settings import RegistrySettings
@@ -90,6 +90,7 @@ class Ledger:
         self._heard = Heard()
         self._warmth = Warmth((entry.lease for entry in stored.entries), settings.warm_within, now)
         self._ending: frozenset[str] = frozenset()
+        self._ticked = True
         self._snapshots: dict[tuple[Selector, ResetReason], Snapshot] = {}
         for entry in stored.entries:
             self._lessor.grant(entry.lease, entry.ttl, now, suspect=entry.suspect)
@@ -115,13 +116,19 @@ class Ledger:
         return self._warmth.warm(now)
 
     def tick(self, now: float) -> bool:
-        """Listens on; whether leases have to be judged, which `stage` does by itself."""
+        """Listens on; whether the next `stage` has something to judge.
+
+        Leases are judged here and in the stage that follows, not in every one:
+        with 100,000 of them each look takes 10 ms when one has run out.
+        """
         self._snapshots.clear()  # what endpoints last told of themselves must not age in it
+        self._ticked = True
         return self._judge(now) != Judge()
 
     def stage(self, operations: list[Operation], now: float) -> Staged:
-        """What the operations would change, and the leases that ran out by now."""
+        """What the operations would change, and the leases that had run out by the last tick."""
         judged = self._judge(now)
+        self._ticked = False
         if judged == Judge():
             return stage(self.store, operations, strict=self.settings.strict_contracts)
         self._ending = frozenset(judged.expired)
@@ -246,7 +253,7 @@ class Ledger:
         return self.store.states
 
     def _judge(self, now: float) -> Judge:
-        verdict = self._lessor.judge(now)
+        verdict = self._lessor.judge(now) if self._ticked else Verdict()
         ending = {*verdict.expired, *verdict.suspected}
         recovered = [lease for lease in self._lessor.recovered if lease not in ending]
         failing, unreachable = self._probing.failing, self.store.unreachable

@@ -256,3 +256,31 @@ def test_removed_reasons_have_the_numbers_of_the_wire() -> None:
 
     for reason in RemovedReason:
         assert int(reason) in set(map(int, registry_pb2.Removed.Reason.values()))
+
+
+def test_leases_are_judged_at_ticks_and_not_at_every_commit(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    leases = [world.register(port=port) for port in range(1, 4)]
+    world.ledger.tick(world.now)
+    world.commit()
+    looks: list[float] = []
+    real = world.ledger._lessor.judge
+
+    def noted(now: float) -> Any:
+        looks.append(now)
+        return real(now)
+
+    monkeypatch.setattr(world.ledger._lessor, "judge", noted)
+    world.now += 2
+    for lease in leases:
+        world.ledger.renew(lease, None, world.now, 0)
+    for slots in range(2, 50):
+        world.update(leases[0], slots=slots)
+    assert looks == [], "with many leases a look takes long, and commits come by the thousand"
+    for _ in range(16):
+        world.now += 1
+        world.ledger.renew(leases[0], None, world.now, 0)
+    world.update(leases[0], slots=1)
+    assert len(world.addresses()) == 3
+    assert world.ledger.tick(world.now)
+    world.update(leases[0], slots=2)
+    assert world.addresses() == ["10.0.0.1:1"], "what a tick found is part of the next commit"
