@@ -138,6 +138,8 @@ class Place:
 def rules(settings: RegistrySettings) -> Rules:
     return Rules(
         default_ttl=settings.default_ttl,
+        min_ttl=settings.min_ttl,
+        max_ttl=settings.max_ttl,
         tick=settings.tick,
         deaf_after=settings.deaf_after,
         bookmark_interval=settings.bookmark_interval,

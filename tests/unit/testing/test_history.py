@@ -40,6 +40,8 @@ STORE = "a" * 32
 WHOLE = Wanted(states=STATES)
 RULES = Rules(
     default_ttl=4.0,
+    min_ttl=1.0,
+    max_ttl=10.0,
     tick=1.0,
     deaf_after=2.5,
     bookmark_interval=3.0,
@@ -248,6 +250,10 @@ BREAKERS: dict[str, tuple[str, Callable[[], list[Fact]]]] = {
     "something is refused for nothing": (
         "refusals have a reason",
         lambda: history(update={"outcome": "INTERNAL", "place": None}),
+    ),
+    "the registry's own word is taken from an owner": (
+        "wrong requests refused",
+        lambda: history(update={"state": "SUSPECT"}),
     ),
     "a watch ends for nothing": ("refusals have a reason", lambda: history(left={"why": "LOST"})),
     "nobody answers": ("answered in time", lambda: history(extra=(discover(4.2, outcome="LOST", place=None),))),

@@ -73,7 +73,9 @@ class Caller:
         request = registry_pb2.RegisterRequest(spec=sent, contract=contract)
         if ttl:
             request.ttl.CopyFrom(_duration(ttl))
-        call = Register(**asked, spec=messages.spec(sent, contract, contract_hash), ttl=ttl)
+        call = Register(
+            **asked, spec=messages.spec(sent, contract, contract_hash), ttl=ttl, content=messages.content(contract)
+        )
         answer, call = await self._ask(call, self._stub.Register, request)
         lease_id: str = answer.lease_id if answer is not None else ""
         if answer is not None:
@@ -137,7 +139,7 @@ class Caller:
         answer, call = await self._ask(call, self._stub.GetContract, registry_pb2.GetContractRequest(**which))
         if answer is not None:
             types = (answer.contract.input_type, answer.contract.output_type)
-            call = replace(call, answered=answer.hash, types=types)
+            call = replace(call, answered=answer.hash, types=types, content=messages.content(answer.contract))
         return self._noted(call, answer)
 
     async def watch(self, wanted: Wanted, after: Place | None = None) -> AsyncGenerator[WatchTold, None]:

@@ -60,6 +60,7 @@ PROMISES: MappingProxyType[str, Validator] = MappingProxyType(
         "contracts refused rightly": contracting.refused_rightly,
         "contracts to be had": contracting.contracts_had,
         "refusals have a reason": answering.for_a_reason,
+        "wrong requests refused": answering.checked,
         "answered in time": answering.in_time,
         "renewals answered": answering.complete,
         "told soon": answering.told_soon,

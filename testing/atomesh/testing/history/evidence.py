@@ -98,6 +98,10 @@ class Evidence:
         """What is known of a store."""
         return self.logs.setdefault(store, Log(store))
 
+    def seen_before(self, place: Place, at: float) -> int:
+        """The highest revision of a place's store that an answer had had strictly before a time."""
+        return self.log(place.store).seen_by(at - 1e-9)
+
     def shows(self, wanted: Wanted, shown: Shown) -> bool:
         """Whether a selector shows an endpoint."""
         known = self._matched.get((wanted, id(shown)))

@@ -63,6 +63,8 @@ class Register(Asked):
     """Seconds that were asked for; 0: the registry's default."""
     lease: str = ""
     granted: float = 0.0
+    content: str = ""
+    """A digest of the contract that was sent."""
     fact: Literal["register"] = "register"
 
 
@@ -116,6 +118,8 @@ class GetContract(Asked):
     answered: str = ""
     """The hash of what came."""
     types: tuple[str, str] = ("", "")
+    content: str = ""
+    """A digest of it."""
     fact: Literal["get_contract"] = "get_contract"
 
 
@@ -220,6 +224,8 @@ class Rules:
     """The registry's settings, and how late things may be: what its promises are measured by. First in a history."""
 
     default_ttl: float
+    min_ttl: float
+    max_ttl: float
     tick: float
     deaf_after: float
     bookmark_interval: float

@@ -45,10 +45,10 @@ class Log:
                 if old is not None and (new is None or new.call != old.call):
                     self.gone[old.call] = revision
 
-    def superseded_since(self, first: int) -> int:
-        """How many may have been superseded from a revision on; one of which nobody told counts as well."""
-        last = self.seen_by(float("inf"))
-        return sum(_superseded(self.steps.get(revision)) for revision in range(first, last + 1))
+    def superseded_since(self, first: int, last: int | None = None, *, unknown: int = 0) -> int:
+        """How many were superseded from one revision to another; one of which nobody told counts as `unknown`."""
+        end = int(self.seen_by(float("inf"))) if last is None else last
+        return sum(_superseded(self.steps.get(revision), unknown) for revision in range(first, end + 1))
 
     def sight(self, sightings: list[tuple[float, int]]) -> None:
         """Sorted by time; only those that are further than all before them count."""
@@ -68,8 +68,8 @@ class Log:
         return self._seen_times[place] if place < len(self._seen_times) else float("inf")
 
 
-def _superseded(step: tuple[Change, ...] | None) -> int:
-    return 1 if step is None else sum(change.reason == "SUPERSEDED" for change in step)
+def _superseded(step: tuple[Change, ...] | None, unknown: int) -> int:
+    return unknown if step is None else sum(change.reason == "SUPERSEDED" for change in step)
 
 
 def _brief(changes: tuple[Change, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from atomesh.testing.history.facts import (
@@ -40,6 +41,11 @@ def state_number(name: str) -> agent_pb2.ServingState.ValueType:
 def place(position: registry_pb2.Position) -> Place:
     """Store and revision."""
     return Place(position.store_id, position.revision)
+
+
+def content(contract: agent_pb2.Contract) -> str:
+    """A digest of all that a contract says."""
+    return hashlib.sha256(contract.SerializeToString(deterministic=True)).hexdigest()
 
 
 def by_revision(answer: registry_pb2.WatchResponse) -> list[registry_pb2.WatchResponse]:

@@ -54,6 +54,7 @@ class Owner:
             self._register_again,
             self._use_old_lease,
             self._guess,
+            self._ask_wrongly,
         )
 
     async def _come(self) -> None:
@@ -140,6 +141,20 @@ class Owner:
 
     async def _guess(self) -> None:
         await self._use(f"{self._rng.getrandbits(128):032x}")
+
+    async def _ask_wrongly(self) -> None:
+        """Nothing of this may be done."""
+        way, spec = self._rng.randrange(4), registry_pb2.EndpointSpec()
+        spec.CopyFrom(self._spec)
+        if way == 0:
+            await self._caller.update(self._lease, state="SUSPECT")
+        elif way == 1:
+            await self._caller.update(self._lease, slots=0)
+        elif way == 2:
+            spec.address = f"0.0.0.0:{self._plan.port}"
+            await self._caller.register(spec, PLAIN.proto, PLAIN.hash, self._plan.ttl)
+        else:
+            await self._caller.register(spec, PLAIN.proto, PLAIN.hash, self._rng.choice((0.01, 1e6)))
 
     async def _use(self, lease: str) -> None:
         way = self._rng.randrange(3)

@@ -133,5 +133,7 @@ def random_wanted(rng: random.Random) -> Wanted:
         labels=rng.choice(((), (), (("colour", rng.choice(COLOURS)),))),
         version=rng.choice(("", "", "", ">=2.0.0", ">=1.0.0,<2.0.0")),
         zone=rng.choice(("", "", *ZONES)),
+        input_type=rng.choice(("", "", "", "world.v1.In", "world.v1.Other")),
+        output_type=rng.choice(("", "", "", "world.v1.Out", "world.v1.In")),
         states=rng.choice(((), (), STATES, ("DRAINING",), ("SERVING", "SUSPECT"))),
     )

@@ -89,17 +89,21 @@ def _doubt(before: View, change: Change) -> bool:
 
 
 def numbered(evidence: Evidence) -> Iterator[Violation]:
-    """An endpoint shows the revision of its last change, and never one that is still to come."""
+    """An endpoint shows the revision of its last change, never one that is still to come, and with it what it is."""
     for log in evidence.logs.values():
         for revision, step in sorted(log.steps.items()):
             for change in step:
                 if change.shown is not None and change.shown.revision != revision:
                     what = f"{_named(change.key)} changes in revision {revision} and shows {change.shown.revision}"
                     yield Violation(log.when(revision), what)
+    first: dict[tuple[str, Key, int], Shown] = {}
     for _, known in evidence.views:
         for shown in known.view.values():
             if shown.revision > known.last:
                 what = f"{known.who} shows {_named(shown.key)} of revision {shown.revision} at revision {known.last}"
+                yield Violation(known.at, what)
+            if first.setdefault((known.store, shown.key, shown.revision), shown) != shown:
+                what = f"{known.who} shows {_named(shown.key)} of revision {shown.revision} as others did not"
                 yield Violation(known.at, what)
 
 

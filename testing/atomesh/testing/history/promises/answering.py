@@ -34,7 +34,7 @@ _REASONS: dict[type[Asked], tuple[str, ...]] = {
 def for_a_reason(evidence: Evidence) -> Iterator[Violation]:
     """What is right in itself is refused only for what the promises name; UNAVAILABLE only where something is wrong."""
     for call in evidence.calls:
-        if not call.refused:
+        if not call.refused or (call.outcome == "INVALID_ARGUMENT" and _wrong(evidence, call)):
             continue
         if call.outcome not in _REASONS[type(call)]:
             yield Violation(call.ended, f"{_what(call)} is answered with {call.outcome}")
@@ -50,6 +50,29 @@ def for_a_reason(evidence: Evidence) -> Iterator[Violation]:
             UNAVAILABLE,
         ):
             yield Violation(at, f"{stream.name} ends with {stream.ended.why}, and nothing is wrong")
+
+
+def checked(evidence: Evidence) -> Iterator[Violation]:
+    """What is wrong in itself is refused: ttls out of bounds, addresses that nobody can dial, the registry's own words."""
+    for call in evidence.calls:
+        if call.done and (wrong := _wrong(evidence, call)):
+            yield Violation(call.ended, f"{_what(call)} is done, with {wrong}")
+
+
+def _wrong(evidence: Evidence, call: Asked) -> str:
+    """What is wrong in a request; empty where nothing is."""
+    rules = evidence.rules
+    if isinstance(call, Register):
+        if call.ttl and not rules.min_ttl <= call.ttl <= rules.max_ttl:
+            return f"a ttl of {call.ttl:g} s"
+        if call.spec.address.startswith("0.0.0.0:"):
+            return f"the address {call.spec.address}"
+    if isinstance(call, Update):
+        if call.state == "SUSPECT":
+            return "the state SUSPECT, which is the registry's own word"
+        if call.slots == 0:
+            return "no slots"
+    return ""
 
 
 def in_time(evidence: Evidence) -> Iterator[Violation]:

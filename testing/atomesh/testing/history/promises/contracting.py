@@ -51,6 +51,7 @@ def contracts_had(evidence: Evidence) -> Iterator[Violation]:
         for _, known in evidence.views
         for shown in known.view.values()
     }
+    sent = {call.spec.contract: call.content for call in evidence.registers}
     for call in evidence.contracts:
         what = f"{call.who}'s GetContract of {call.hash[:8] or call.agent} (call {call.number})"
         if call.done:
@@ -58,6 +59,10 @@ def contracts_had(evidence: Evidence) -> Iterator[Violation]:
                 yield Violation(call.ended, f"{what} is answered with another one")
             elif types.get(call.answered, call.types) != call.types:
                 yield Violation(call.ended, f"{what} is answered with the types {call.types}")
+            elif sent.get(call.answered, call.content) != call.content:
+                yield Violation(
+                    call.ended, f"{what} is answered with another contract than was registered under its hash"
+                )
         states = _states(evidence, call)
         if not states:
             continue

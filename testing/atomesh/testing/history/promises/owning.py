@@ -60,11 +60,18 @@ def superseded_said(evidence: Evidence) -> Iterator[Violation]:
         if said == "SUPERSEDED":
             if not _rival(evidence, lease, call.ended):
                 yield Violation(call.ended, f"{_what(call)} with {name} is answered with SUPERSEDED, by nobody")
+            elif name in known and place is not None:
+                later = evidence.log(place.store).superseded_since(
+                    known[name] + 1, evidence.seen_before(place, call.began)
+                )
+                if later > evidence.rules.superseded_kept:
+                    what = f"{later} others were superseded since, and {evidence.rules.superseded_kept} are remembered"
+                    yield Violation(call.ended, f"{_what(call)} with {name} is answered with SUPERSEDED; {what}")
         elif said in UNKNOWN and name in known:
             revision = known[name]
             log = evidence.log(place.store) if place is not None else None
             lost = any(not run.kept and run.began <= call.ended for run in evidence.runs[1:])
-            later = log.superseded_since(revision) if log is not None else 0
+            later = log.superseded_since(revision, unknown=1) if log is not None else 0
             if log is None or lost or log.when(revision) >= call.began or later >= evidence.rules.superseded_kept:
                 continue
             what = f"{_what(call)} with {name} is answered with {said}; it was superseded in revision {revision}"

@@ -38,7 +38,7 @@ def monotone(evidence: Evidence) -> Iterator[Violation]:
     for call in evidence.calls:
         if call.place is None:
             continue
-        before = _seen_before(evidence, call.place, call.began)
+        before = evidence.seen_before(call.place, call.began)
         if call.place.revision < before:
             what = (
                 f"{call.who}'s {_name(call)} is answered at revision {call.place.revision}, after somebody saw {before}"
@@ -51,16 +51,10 @@ def monotone(evidence: Evidence) -> Iterator[Violation]:
             yield Violation(call.ended, what)
     for stream in evidence.streams:
         for told in stream.told[:1]:
-            before = _seen_before(evidence, told.place, stream.began.at)
+            before = evidence.seen_before(told.place, stream.began.at)
             if told.kind != "changes" and told.place.revision < before:
                 what = f"{stream.name} begins at revision {told.place.revision}, after somebody saw {before}"
                 yield Violation(told.at, what)
-
-
-def _seen_before(evidence: Evidence, place: Place, at: float) -> int:
-    """The highest revision that an answer had had strictly before a time."""
-    log = evidence.log(place.store)
-    return log.seen_by(at - 1e-9)
 
 
 def used_once(evidence: Evidence) -> Iterator[Violation]:
