@@ -23,7 +23,7 @@ from atomesh.core.versions import parse_version
 from atomesh.registry.heard import Heard
 from atomesh.registry.history import History
 from atomesh.registry.hub import Hub
-from atomesh.registry.lessor import Lessor, Verdict
+from atomesh.registry.lessor import Lessor
 from atomesh.registry.operations import Entry, Judge, Operation, Revision, Stored, Transition
 from atomesh.registry.probing import Probing
 from atomesh.registry.settings import RegistrySettings
@@ -253,12 +253,14 @@ class Ledger:
         return self.store.states
 
     def _judge(self, now: float) -> Judge:
-        verdict = self._lessor.judge(now) if self._ticked else Verdict()
+        if not self._ticked:
+            return Judge(recovered=tuple(self._lessor.recovered))
+        verdict = self._lessor.judge(now)
         ending = {*verdict.expired, *verdict.suspected}
-        recovered = [lease for lease in self._lessor.recovered if lease not in ending]
+        recovered = tuple(lease for lease in self._lessor.recovered if lease not in ending)
         failing, unreachable = self._probing.failing, self.store.unreachable
-        fail = () if self.doubts_probes else failing - unreachable
-        return Judge(verdict.expired, verdict.suspected, tuple(recovered), tuple(fail), tuple(unreachable - failing))
+        fail = () if self.doubts_probes else tuple(failing - unreachable)
+        return Judge(verdict.expired, verdict.suspected, recovered, fail, tuple(unreachable - failing))
 
     def _resume(self, watcher: Watcher, position: Position | None) -> ResetReason | None:
         """Queues what came after a position; the reason where that cannot be."""
