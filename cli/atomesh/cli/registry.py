@@ -90,14 +90,16 @@ def registry(flags: RegistryFlags, as_json: Json = False, with_parent: WithParen
 
 
 async def _serve(settings: Settings, *, as_json: bool, with_parent: bool) -> int:
-    from atomesh.registry.process import tune
+    from atomesh.registry.process import restoring, tune
 
     server, where = _server(settings)
     with Signals() as signals:
         if with_parent:
             end_with_parent()
-        async with server:
-            tune()
+        with restoring():
+            await server.start()
+        tune()
+        try:
             if as_json:
                 ready = {"event": "ready", "address": server.address, "http": server.http_address, "pid": os.getpid()}
                 say_json({**ready, "state": where})
@@ -105,6 +107,8 @@ async def _serve(settings: Settings, *, as_json: bool, with_parent: bool) -> int
                 said = f"registry on {server.address}, state in {where}, targets http://{server.http_address}"
                 say(escape(f"{said}/prometheus/targets"))
             await signals.came.wait()
+        finally:
+            await server.stop()
     return 0
 
 

@@ -138,7 +138,10 @@ class Store:
             self._by_capability.setdefault(capability.name, {})[key] = None
         self.uses[endpoint.contract_hash] += 1
         self.states[endpoint.state] += 1
-        self._spoken_by.setdefault(endpoint.agent, Counter())[endpoint.contract_hash] += 1
+        spoken = self._spoken_by.get(endpoint.agent)
+        if spoken is None:
+            spoken = self._spoken_by[endpoint.agent] = Counter()
+        spoken[endpoint.contract_hash] += 1
         if entry.suspect:
             self._suspects.add(entry.lease)
         if entry.unreachable:
