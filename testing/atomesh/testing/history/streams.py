@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from atomesh.testing.history.facts import (
     Change,
@@ -107,6 +107,7 @@ def _misfit(view: View, change: Change) -> str:
             return f"that {agent} at {address} is gone, which it did not know"
         if old.instance != change.instance:
             return f"that {change.instance} of {agent} at {address} is gone, where it knew {old.instance}"
-    if change.kind == "changed" and old == change.shown:
+    new = change.shown
+    if change.kind == "changed" and old is not None and new is not None and replace(old, revision=new.revision) == new:
         return f"that {agent} at {address} changed, and nothing of it did"
     return ""

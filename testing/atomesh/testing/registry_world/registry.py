@@ -15,8 +15,9 @@ from atomesh.testing.registry_world.scenario import Scenario
 
 PORT = 7400
 NAME = "registry"
-RECONNECTING = 2.5
-"""Seconds after a registry is back in which callers may still wait to connect: gRPC's backoff, at most 2 s, and its jitter."""
+RECONNECTING = 3.0
+"""Seconds after a registry is back in which callers may still wait to connect: gRPC's backoff, at most 2 s, its jitter, and the way there."""
+_STOP_SECONDS = 30.0  # for a registry to stop, with a slow disk
 _KILL_SECONDS = 10.0  # for the tasks of a dead process to end
 
 
@@ -64,12 +65,17 @@ class RegistryHost:
             ground.over(kind, NAME, RECONNECTING)
 
     async def stop(self) -> None:
-        """As SIGTERM."""
+        """As SIGTERM.
+
+        Raises:
+            TimeoutError: it does not end.
+        """
         server, self._server = self._server, None
         if server is not None:
             self._ground.trouble("stop", NAME)
             self._ground.recorder.note(Stopped(at=self._ground.clock.now(), killed=False))
-            await self._host.spawn(server.stop(), "stop registry")
+            async with asyncio.timeout(_STOP_SECONDS):
+                await self._host.spawn(server.stop(), "stop registry")
 
     def kill(self) -> None:
         """As SIGKILL."""
