@@ -89,7 +89,8 @@ def enough_to_doubt(evidence: Evidence) -> Iterator[Violation]:
         if total < rules.preservation_minimum:
             what = f"{_named(old)} is doubted among {total} leases; below {rules.preservation_minimum} expiry is plain"
             yield Violation(at, what)
-        doubtful = gone + sum(_may_be_in_doubt(evidence, shown, at) for shown in held.values())
+        decided = min(at, evidence.judged_at(log, revision))
+        doubtful = gone + sum(_may_be_in_doubt(evidence, shown, decided, at) for shown in held.values())
         if doubtful <= rules.preservation_ratio * total:
             yield Violation(at, f"{_named(old)} is doubted, with at most {doubtful} of {total} leases in doubt")
 
@@ -182,13 +183,13 @@ def _expired(evidence: Evidence, log: Log, before: int, since: float, *, plain: 
     return count
 
 
-def _may_be_in_doubt(evidence: Evidence, shown: Shown, at: float) -> bool:
-    """Whether it may have missed a renewal by a time."""
+def _may_be_in_doubt(evidence: Evidence, shown: Shown, heard: float, at: float) -> bool:
+    """Whether it may have missed a renewal by a time, going by those that were answered up to another."""
     lease = evidence.leases.shown(shown)
     if lease is None:
         return True
     ttl = evidence.leases.ttl(lease)
-    return at + evidence.rules.slack > evidence.leases.must_last(lease, at) - ttl / 3
+    return at + evidence.rules.slack > evidence.leases.must_last(lease, heard) - ttl / 3
 
 
 def _must_be_in_doubt(evidence: Evidence, shown: Shown, at: float) -> bool:
