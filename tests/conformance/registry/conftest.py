@@ -100,8 +100,8 @@ class Place:
     async def stop(self) -> None:
         if self.server is not None:
             server, self.server = self.server, None
-            self.recorder.note(Stopped(at=SYSTEM_CLOCK.now(), killed=False))
             await server.stop()
+            self.recorder.note(Stopped(at=SYSTEM_CLOCK.now(), killed=False))
 
     async def restart(self) -> None:
         began = SYSTEM_CLOCK.now()

@@ -186,7 +186,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stopped:
-    """The registry was told to stop, or was killed."""
+    """The registry had stopped, or was killed."""
 
     at: float
     killed: bool

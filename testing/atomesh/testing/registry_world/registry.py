@@ -73,9 +73,9 @@ class RegistryHost:
         server, self._server = self._server, None
         if server is not None:
             self._ground.trouble("stop", NAME)
-            self._ground.recorder.note(Stopped(at=self._ground.clock.now(), killed=False))
             async with asyncio.timeout(_STOP_SECONDS):
                 await self._host.spawn(server.stop(), "stop registry")
+            self._ground.recorder.note(Stopped(at=self._ground.clock.now(), killed=False))
 
     def kill(self) -> None:
         """As SIGKILL."""
