@@ -14,6 +14,8 @@ from atomesh.testing.history.violation import Violation
 _HIDES_DOUBT = ("DRAINING", "NOT_SERVING")
 """States that are shown whether or not the lease is in doubt."""
 _ROUNDING = 1e-6
+_ANY = 1_000_000
+"""More leases than there are."""
 
 
 def granted(evidence: Evidence) -> Iterator[Violation]:
@@ -176,6 +178,8 @@ def _expired(evidence: Evidence, log: Log, before: int, since: float, *, plain: 
     for revision in range(before - 1, 0, -1):
         if (evidence.committed_at(log, revision) if plain else log.when(revision)) < since:
             break
+        if revision not in log.steps and not plain:
+            return _ANY  # nobody has told of it: it may have been anything
         for change in log.steps.get(revision, ()):
             old = log.states.get(revision - 1, {}).get(change.key)
             if change.reason == "EXPIRED" and not (plain and (old is None or old.state != "SERVING")):
