@@ -131,7 +131,7 @@ def says_doubt(evidence: Evidence) -> Iterator[Violation]:
 def told_loads(evidence: Evidence) -> Iterator[Violation]:
     """Discover shows the load that the last renewal told, or one that was lost and came after it."""
     for call in evidence.loads:
-        run = evidence.run_at(call.began)
+        run = evidence.run_at(call.ended)  # who asked while none ran was answered by the next
         for shown in call.shown if run is not None else ():
             lease = evidence.leases.shown(shown)
             told = _loads(evidence, lease, run.served, call) if lease is not None and run is not None else []
