@@ -30,6 +30,7 @@ from atomesh.testing.history import (
     check,
     from_lines,
 )
+from atomesh.testing.registry_world import rules_of
 from atomesh.testing.registry_world.contracts import PLAIN
 from atomesh.v1 import registry_pb2
 
@@ -42,20 +43,8 @@ SLEEPER = Path(__file__).with_name("watch_slowly.py")
 
 def rules(**settings: Any) -> Rules:
     said = RegistrySettings(**{"min_ttl": 1.0, "tick": 0.2, **SETTINGS, **settings})
-    names = (
-        "default_ttl",
-        "min_ttl",
-        "max_ttl",
-        "tick",
-        "deaf_after",
-        "bookmark_interval",
-        "history_changes",
-        "watch_queue",
-    )
-    more = ("superseded_kept", "preservation_ratio", "preservation_minimum", "preservation_window", "suspect_ttls")
-    chosen = {name: getattr(said, name) for name in (*names, *more, "warm_within")}
     # A watch that nobody reads has gRPC's windows and the sockets' buffers on its way.
-    return Rules(**chosen, slack=SLACK, straggling=SLACK, in_transit=20_000)
+    return rules_of(said, slack=SLACK, straggling=SLACK, in_transit=20_000)
 
 
 class History:

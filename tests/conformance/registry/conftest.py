@@ -21,7 +21,7 @@ from atomesh.registry.errors import CommitFailed
 from atomesh.registry.operations import Batch, Stored
 from atomesh.registry.storage import Storage
 from atomesh.testing.history import Caller, Recorder, Rules, Started, Stopped, Trouble, check
-from atomesh.testing.registry_world import Notes
+from atomesh.testing.registry_world import Notes, rules_of
 from atomesh.testing.registry_world.contracts import BREAKING
 
 SETTINGS = RegistrySettings(
@@ -136,26 +136,8 @@ class Place:
 
 
 def rules(settings: RegistrySettings) -> Rules:
-    return Rules(
-        default_ttl=settings.default_ttl,
-        min_ttl=settings.min_ttl,
-        max_ttl=settings.max_ttl,
-        tick=settings.tick,
-        deaf_after=settings.deaf_after,
-        bookmark_interval=settings.bookmark_interval,
-        history_changes=settings.history_changes,
-        watch_queue=settings.watch_queue,
-        superseded_kept=settings.superseded_kept,
-        preservation_ratio=settings.preservation_ratio,
-        preservation_minimum=settings.preservation_minimum,
-        preservation_window=settings.preservation_window,
-        suspect_ttls=settings.suspect_ttls,
-        warm_within=settings.warm_within,
-        slack=SLACK,
-        straggling=SLACK,
-        in_transit=10_000,  # gRPC's windows, and a socket's buffers on both sides
-        breaking=BREAKING,
-    )
+    in_transit = 10_000  # gRPC's windows, and a socket's buffers on both sides
+    return rules_of(settings, slack=SLACK, straggling=SLACK, in_transit=in_transit, breaking=BREAKING)
 
 
 @contextlib.asynccontextmanager

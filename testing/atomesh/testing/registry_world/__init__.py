@@ -21,6 +21,7 @@ from atomesh.testing.registry_world.disk import Disk, DiskStorage
 from atomesh.testing.registry_world.faults import CutOff, Fault, Full, Jump, Kill, Pause, Reset, Restart, Slow
 from atomesh.testing.registry_world.ground import Notes
 from atomesh.testing.registry_world.load import Load
+from atomesh.testing.registry_world.rules import rules_of
 from atomesh.testing.registry_world.runner import Outcome, explain, run_seeds
 from atomesh.testing.registry_world.scenario import OwnerPlan, Scenario, WatcherPlan, random_scenario
 from atomesh.testing.registry_world.world import RegistryWorld, Report, run_world
@@ -47,6 +48,7 @@ __all__ = [
     "WatcherPlan",
     "explain",
     "random_scenario",
+    "rules_of",
     "run_seeds",
     "run_world",
 ]

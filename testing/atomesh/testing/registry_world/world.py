@@ -18,6 +18,7 @@ from atomesh.testing.registry_world.faults import Fault
 from atomesh.testing.registry_world.ground import Ground, WallClock
 from atomesh.testing.registry_world.load import Load
 from atomesh.testing.registry_world.registry import NAME, RegistryHost
+from atomesh.testing.registry_world.rules import rules_of
 from atomesh.testing.registry_world.scenario import Scenario
 
 START = 100.0
@@ -112,22 +113,8 @@ class RegistryWorld:
 
 
 def _rules(scenario: Scenario) -> Rules:
-    settings = scenario.settings
-    return Rules(
-        default_ttl=settings.default_ttl,
-        min_ttl=settings.min_ttl,
-        max_ttl=settings.max_ttl,
-        tick=settings.tick,
-        deaf_after=settings.deaf_after,
-        bookmark_interval=settings.bookmark_interval,
-        history_changes=settings.history_changes,
-        watch_queue=settings.watch_queue,
-        superseded_kept=settings.superseded_kept,
-        preservation_ratio=settings.preservation_ratio,
-        preservation_minimum=settings.preservation_minimum,
-        preservation_window=settings.preservation_window,
-        suspect_ttls=settings.suspect_ttls,
-        warm_within=settings.warm_within,
+    return rules_of(
+        scenario.settings,
         slack=SLACK,
         straggling=AFTER_PARTITION,
         in_transit=scenario.window // _SMALLEST_CHANGE + 2,
