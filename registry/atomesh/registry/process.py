@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
 from collections.abc import Iterator
-
-SWITCH_SECONDS = 0.0005
-"""How long a thread may wait for the interpreter's lock. Commits are on a thread
-beside a busy loop, and with Python's 5 ms each of their steps waits as long as
-ten fsyncs take. Half makes threads change places for nothing; twice and more
-was seen in the time of a commit."""
 
 NEW_OBJECTS = 20_000
 """Objects made before the young ones are looked through for cycles. What a
@@ -30,8 +23,7 @@ def restoring() -> Iterator[None]:
 
 
 def tune() -> None:
-    """Fits the interpreter to a registry. For its own process alone: both settings are the whole interpreter's."""
+    """Fits the interpreter to a registry. For its own process alone: what it sets is the whole interpreter's."""
     gc.collect()
     gc.freeze()  # what is there by now stays
     gc.set_threshold(NEW_OBJECTS, 50, 100)
-    sys.setswitchinterval(SWITCH_SECONDS)

@@ -6,7 +6,7 @@ one line, for whatever is wrong in a request by itself.
 
 from __future__ import annotations
 
-import functools
+from collections import OrderedDict
 
 from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import Endpoint, State
@@ -19,6 +19,50 @@ from atomesh.registry.lessor import fingerprint
 from atomesh.registry.operations import Deregister, Register, Update
 from atomesh.registry.settings import RegistrySettings
 from atomesh.v1 import agent_pb2, registry_pb2
+
+
+class Contracts:
+    """Contracts as they were sent, each checked and hashed once: that takes milliseconds.
+
+    Whole messages are compared, which costs a tenth of a hash over their
+    descriptors. For each pair of types the SAID latest are kept, for rollouts;
+    of pairs, the PAIRS last asked for: 10 MiB for contracts of usual size, at
+    most some 500 MiB for the largest that a message holds.
+    """
+
+    PAIRS = 128
+    """Half parses anew whatever a mesh of more than 64 agents registers in turns."""
+    SAID = 2
+    """The old and the new one of a rollout."""
+
+    def __init__(self) -> None:
+        """None is known yet."""
+        self._known: OrderedDict[tuple[str, str], list[tuple[agent_pb2.Contract, ContractDescriptor]]] = OrderedDict()
+
+    def read(self, sent: agent_pb2.Contract) -> ContractDescriptor:
+        """What a message says.
+
+        Raises:
+            InvalidArgument: it is no contract.
+        """
+        types = (sent.input_type, sent.output_type)
+        known = self._known.setdefault(types, [])
+        self._known.move_to_end(types)
+        if len(self._known) > self.PAIRS:
+            self._known.popitem(last=False)
+        for said, contract in known:
+            if said == sent:
+                return contract
+        contract = ContractDescriptor.from_proto(sent)
+        kept = agent_pb2.Contract()
+        kept.CopyFrom(sent)  # the message itself is part of a request, and would hold all of it
+        known.append((kept, contract))
+        del known[: -self.SAID]
+        return contract
+
+
+_CONTRACTS = Contracts()
+"""A cache and nothing else: what it answers does not depend on what was asked before."""
 
 
 def registration(
@@ -34,7 +78,7 @@ def registration(
     _check_capabilities([capability.name for capability in spec.capabilities])
     endpoint = Endpoint.from_spec(spec)
     parse_version(endpoint.version)
-    contract = _contract(*_parts(request.contract))
+    contract = _CONTRACTS.read(request.contract)
     return Register(endpoint, contract, fingerprint(lease_id), ttl, wall)
 
 
@@ -69,23 +113,6 @@ def resume_position(request: registry_pb2.WatchRequest) -> Position | None:
     return Position(request.resume_after.store_id, request.resume_after.revision)
 
 
-@functools.lru_cache(maxsize=128)
-def _contract(input_type: str, output_type: str, descriptor_set: bytes, chunk_type: str) -> ContractDescriptor:
-    """Checked and hashed once for a fleet that all says the same: it takes milliseconds.
-
-    Some 10 MiB for as many contracts of usual size, 128 MiB for the largest that a message
-    holds. Half parses anew, at 1 ms each, whatever a mesh of 64 agents registers in turns.
-    """
-    proto = agent_pb2.Contract(
-        input_type=input_type, output_type=output_type, descriptor_set=descriptor_set, chunk_type=chunk_type
-    )
-    return ContractDescriptor.from_proto(proto)
-
-
-def _parts(contract: agent_pb2.Contract) -> tuple[str, str, bytes, str]:
-    return contract.input_type, contract.output_type, contract.descriptor_set, contract.chunk_type
-
-
 def _ttl(request: registry_pb2.RegisterRequest, settings: RegistrySettings) -> float:
     if not request.HasField("ttl"):
         return settings.default_ttl
@@ -99,6 +126,8 @@ def _ttl(request: registry_pb2.RegisterRequest, settings: RegistrySettings) -> f
 
 
 def _check_capabilities(names: list[str]) -> None:
+    if len(set(names)) == len(names):
+        return
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidArgument(f"capability {twice[0]!r} is given twice; give each once, with one score")

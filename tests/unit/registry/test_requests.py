@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from google.protobuf import duration_pb2
 
+from atomesh.core.contract import ContractDescriptor
 from atomesh.core.endpoint import State
 from atomesh.core.errors import InvalidArgument
 from atomesh.core.updates import Position
 from atomesh.registry import requests
 from atomesh.registry.lessor import fingerprint
 from atomesh.registry.operations import Update
+from atomesh.registry.requests import Contracts
 from atomesh.registry.settings import RegistrySettings
 from atomesh.v1 import agent_pb2, registry_pb2
 
@@ -91,3 +93,38 @@ def test_a_watch_without_a_position_begins() -> None:
     assert requests.resume_position(registry_pb2.WatchRequest()) is None
     at = registry_pb2.WatchRequest(resume_after=registry_pb2.Position(store_id="s", revision=3))
     assert requests.resume_position(at) == Position("s", 3)
+
+
+def test_a_contract_is_read_once_however_often_it_is_sent(contract: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    real = ContractDescriptor.from_proto
+
+    def noted(sent: Any) -> ContractDescriptor:
+        reads.append(sent.input_type)
+        return real(sent)
+
+    monkeypatch.setattr(ContractDescriptor, "from_proto", noted)
+    contracts = Contracts()
+    old, new, other = contract(), contract(count=3), contract("other.v1")
+    for _ in range(3):
+        for each in (old, new, other):
+            assert contracts.read(agent_pb2.Contract.FromString(each.to_proto().SerializeToString())) == each
+    assert len(reads) == 3, "the old and the new one of a rollout, and another agent's"
+
+
+def test_contracts_that_nobody_sends_any_more_are_forgotten(contract: Any) -> None:
+    contracts = Contracts()
+    for number in range(Contracts.PAIRS + 10):
+        contracts.read(contract(f"many{number}.v1").to_proto())
+    for kind in range(10):
+        contracts.read(contract(**{f"field_{kind}": 3}).to_proto())
+    assert len(contracts._known) == Contracts.PAIRS
+    assert max(map(len, contracts._known.values())) == Contracts.SAID
+
+
+def test_a_contract_that_is_none_is_refused_each_time(contract: Any) -> None:
+    contracts, broken = Contracts(), contract().to_proto()
+    broken.descriptor_set = b"nonsense"
+    for _ in range(2):
+        with pytest.raises(InvalidArgument):
+            contracts.read(broken)
