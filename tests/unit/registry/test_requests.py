@@ -96,6 +96,7 @@ def test_a_watch_without_a_position_begins() -> None:
 
 
 def test_a_contract_is_read_once_however_often_it_is_sent(contract: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new, other = contract(), contract(count=3), contract("other.v1")
     reads: list[str] = []
     real = ContractDescriptor.from_proto
 
@@ -105,7 +106,6 @@ def test_a_contract_is_read_once_however_often_it_is_sent(contract: Any, monkeyp
 
     monkeypatch.setattr(ContractDescriptor, "from_proto", noted)
     contracts = Contracts()
-    old, new, other = contract(), contract(count=3), contract("other.v1")
     for _ in range(3):
         for each in (old, new, other):
             assert contracts.read(agent_pb2.Contract.FromString(each.to_proto().SerializeToString())) == each
