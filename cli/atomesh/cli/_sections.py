@@ -25,10 +25,14 @@ def _pairs(given: Any) -> Any:
     return {key: value for key, _, value in pairs}
 
 
+def _listed(given: Any) -> Any:
+    """`a, b` of the environment as a list; anything else as it is."""
+    return [each.strip() for each in given.split(",") if each.strip()] if isinstance(given, str) else given
+
+
 def _modules(given: Any) -> Any:
     """`a,b.c` of the environment, or a list, as names of modules that are names."""
-    if isinstance(given, str):
-        given = [name.strip() for name in given.split(",") if name.strip()]
+    given = _listed(given)
     if isinstance(given, list | tuple):
         bad = next((name for name in given if not (isinstance(name, str) and _MODULE.fullmatch(name))), None)
         if bad is not None:
@@ -44,8 +48,7 @@ def _networks(given: Any) -> Any:
     from atomesh.core.errors import InvalidArgument
     from atomesh.registry.allow_list import AllowList
 
-    if isinstance(given, str):
-        given = [network.strip() for network in given.split(",") if network.strip()]
+    given = _listed(given)
     if isinstance(given, list | tuple) and all(isinstance(network, str) for network in given):
         try:
             AllowList(given)

@@ -11,7 +11,7 @@ from atomesh.registry.recent import Lately
 
 @dataclass(slots=True)
 class _Heard:
-    """Of one endpoint: when it last renewed (unix seconds; None: not since its last change), and the rest."""
+    """Of one endpoint: when it last renewed (unix seconds; None: not yet), and the rest."""
 
     at: float | None = None
     load: Load | None = None

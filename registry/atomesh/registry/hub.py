@@ -8,7 +8,6 @@ append per watcher of those that do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from atomesh.core.endpoint import Endpoint
@@ -22,20 +21,12 @@ _Mark: TypeAlias = tuple[str, str]
 _ANY: _Mark = ("", "")
 
 
-@dataclass(slots=True, eq=False)
-class _Group:
-    """All who watch by equal selectors."""
-
-    selector: Selector
-    watchers: dict[Watcher, None] = field(default_factory=dict)
-
-
 class Hub:
     """All watchers, found by what they ask for."""
 
     def __init__(self) -> None:
         """Nobody watches yet."""
-        self._groups: dict[_Mark, dict[Selector, _Group]] = {}
+        self._groups: dict[_Mark, dict[Selector, dict[Watcher, None]]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -45,20 +36,19 @@ class Hub:
     def join(self, watcher: Watcher) -> None:
         """The watcher is told of what comes."""
         groups = self._groups.setdefault(_mark_of(watcher.selector), {})
-        group = groups.setdefault(watcher.selector, _Group(watcher.selector))
-        group.watchers[watcher] = None
+        groups.setdefault(watcher.selector, {})[watcher] = None
         self._count += 1
 
     def leave(self, watcher: Watcher) -> None:
         """The watcher is told of nothing more; one that has left stays so."""
         mark = _mark_of(watcher.selector)
         groups = self._groups.get(mark, {})
-        group = groups.get(watcher.selector)
-        if group is None or watcher not in group.watchers:
+        watchers = groups.get(watcher.selector, {})
+        if watcher not in watchers:
             return
-        del group.watchers[watcher]
+        del watchers[watcher]
         self._count -= 1
-        if not group.watchers:
+        if not watchers:
             del groups[watcher.selector]
         if not groups:
             del self._groups[mark]
@@ -67,12 +57,12 @@ class Hub:
         """Offers a revision to whom it concerns; those."""
         concerned: list[Watcher] = []
         for mark, transitions in self._by_mark(revision.transitions).items():
-            for group in self._groups[mark].values():
-                changes = seen(group.selector, revision.number, transitions)
+            for selector, watchers in self._groups[mark].items():
+                changes = seen(selector, revision.number, transitions)
                 if changes is not None:
-                    for watcher in group.watchers:
+                    for watcher in watchers:
                         watcher.offer(changes)
-                    concerned += group.watchers
+                    concerned += watchers
         return concerned
 
     def _by_mark(self, transitions: tuple[Transition, ...]) -> dict[_Mark, list[Transition]]:

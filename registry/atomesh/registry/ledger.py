@@ -213,10 +213,7 @@ class Ledger:
     def next_steps(self, watcher: Watcher) -> list[Step]:
         """A snapshot, or changes of some of the revisions that wait; empty where nothing does."""
         steps: list[Step] = []
-        while len(steps) < MOST_STEPS and (not steps or watcher.changes_wait):
-            step = self.next_step(watcher)
-            if step is None:
-                break
+        while len(steps) < MOST_STEPS and (step := self.next_step(watcher)) is not None:
             steps.append(step)
             if isinstance(step, Snapshot):
                 break

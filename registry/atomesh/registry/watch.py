@@ -35,16 +35,6 @@ class Watcher:
         self._size = 0
         self._reset: ResetReason | None = None
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there is something to tell."""
-        return self._reset is not None or bool(self._queue)
-
-    @property
-    def changes_wait(self) -> bool:
-        """Whether changes come next, and no snapshot."""
-        return self._reset is None and bool(self._queue)
-
     def restart(self, reason: ResetReason) -> None:
         """All that waits is void: next comes a snapshot of whatever is true then."""
         self._queue.clear()

@@ -39,9 +39,12 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the wheel 
     def __init__(self, states: dict[str, Any]) -> None:
         self.states = states
         self.asked: list[str] = []
+        self.shown: set[str] = set()
+        """Names of what came in headers."""
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 # gRPC's name
         self.asked.append(request.service)
+        self.shown |= {key for key, _ in context.invocation_metadata()}
         if request.service not in self.states:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return health_pb2.HealthCheckResponse(status=self.states[request.service])
@@ -246,6 +249,17 @@ async def test_a_name_without_an_address_and_a_resolver_that_fails_are_told_in_o
     async with probing("gone.example:1", broken) as last:
         probe = await until(last)
         assert (probe.result, probe.detail) == (ProbeResult.UNREACHABLE, "RuntimeError: the resolver is broken")
+
+
+async def test_the_token_is_shown_to_nobody() -> None:
+    health = Health({"": SERVING})
+    credentials = Credentials(token="secret")
+    async with server_of(health) as address, probing(address, Names(["127.0.0.1"]), credentials) as last:
+        probe = await until(last)
+        assert probe.result is ProbeResult.SERVING
+        assert "authorization" not in health.shown, (
+            "an address is what somebody registered, and may be another's by now"
+        )
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "grpc_proxy"])

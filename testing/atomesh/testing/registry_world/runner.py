@@ -8,13 +8,11 @@ python -m atomesh.testing.registry_world --seed 17 --grep owner-3
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TextIO
@@ -22,11 +20,11 @@ from typing import TextIO
 from atomesh.testing.history import PROMISES, to_line
 from atomesh.testing.registry_world.scenario import random_scenario
 from atomesh.testing.registry_world.world import CRASHED, Report, run_world
+from atomesh.testing.seeds import each_seed, seed_range
 
 COMMAND = "python -m atomesh.testing.registry_world --seed"
 SHOWN = 8
 """Violations that are printed of a world."""
-_CHUNK = 4  # worlds that a process takes at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +65,7 @@ def explain(report: Report) -> str:
 
 def run_seeds(seeds: Iterable[int], processes: int = 1, promise: str = "") -> Iterator[Outcome]:
     """The outcomes, in the order of the seeds."""
-    run = partial(outcome_of, promise=promise)
-    if processes == 1:
-        yield from map(run, seeds)
-        return
-    # Spawned: grpc does not survive a fork, and a world should begin in a clean process.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        yield from pool.map(run, seeds, chunksize=_CHUNK)
+    return each_seed(partial(outcome_of, promise=promise), seeds, processes)
 
 
 def main(arguments: list[str] | None = None, out: TextIO = sys.stdout) -> int:
@@ -121,13 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, help="one world, with its history as JSON Lines")
     parser.add_argument("--grep", default="", help="of the history only lines that match")
-    parser.add_argument("--seeds", type=_range, default=(0, 300), metavar="FIRST:LAST", help="worlds; 0:300 if unsaid")
+    parser.add_argument(
+        "--seeds", type=seed_range, default=(0, 300), metavar="FIRST:LAST", help="worlds; 0:300 if unsaid"
+    )
     parser.add_argument("--promise", default="", choices=["", *PROMISES], help="hold this one alone", metavar="NAME")
     parser.add_argument("--first", action="store_true", help="stop at the first that breaks a promise")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1), help="at once; 2 if unsaid")
     return parser
-
-
-def _range(text: str) -> tuple[int, int]:
-    first, _, last = text.partition(":")
-    return int(first), int(last)

@@ -8,23 +8,21 @@ python -m atomesh.testing.world --seed 17 --grep client-1
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import TextIO
 
+from atomesh.testing.seeds import each_seed, seed_range
 from atomesh.testing.world.scenario import random_scenario
 from atomesh.testing.world.world import Report, run_world
 
 COMMAND = "python -m atomesh.testing.world --seed"
 SHOWN = 20
 """Last events that are printed of a violation."""
-_CHUNK = 4  # worlds that a process takes at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +62,7 @@ def explain(report: Report) -> str:
 
 def run_seeds(seeds: Iterable[int], processes: int = 1) -> Iterator[Outcome]:
     """The outcomes, in the order of the seeds."""
-    if processes == 1:
-        yield from map(outcome_of, seeds)
-        return
-    # Spawned: grpc does not survive a fork, and a world should begin in a clean process.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        yield from pool.map(outcome_of, seeds, chunksize=_CHUNK)
+    return each_seed(outcome_of, seeds, processes)
 
 
 def main(arguments: list[str] | None = None, out: TextIO = sys.stdout) -> int:
@@ -118,12 +110,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m atomesh.testing.world", description="Worlds out of seeds.")
     parser.add_argument("--seed", type=int, help="one world, with its trace")
     parser.add_argument("--grep", default="", help="of the trace only lines that match")
-    parser.add_argument("--seeds", type=_range, default=(0, 300), metavar="FIRST:LAST", help="worlds; 0:300 if unsaid")
+    parser.add_argument(
+        "--seeds", type=seed_range, default=(0, 300), metavar="FIRST:LAST", help="worlds; 0:300 if unsaid"
+    )
     parser.add_argument("--first", action="store_true", help="stop at the first that breaks")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1), help="at once; 2 if unsaid")
     return parser
-
-
-def _range(text: str) -> tuple[int, int]:
-    first, _, last = text.partition(":")
-    return int(first), int(last)
